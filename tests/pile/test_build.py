@@ -262,7 +262,7 @@ def test_no_disk_left_leaves_nothing(notes: Path, file_size_limit) -> None:
 
 
 def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds 00\.txt, which is no part of a corpus"):
+    with pytest.raises(ValueError, match=r"holds 00\.txt, which is not part of a corpus"):
         build(recipe(notes, output=str(notes)))
     with pytest.raises(ValueError, match="is a file"):
         build(recipe(notes, output=str(notes / "00.txt")))

@@ -26,7 +26,7 @@ def test_the_quickstart_recipe_is_valid() -> None:
         (["--tokenizer.train.sample", "50 potatoes"], "'50 potatoes'; write a number and a unit"),
         (["--tokenizer.train.vocab_size", "256"], "at least 257"),
         (["--tokenizer.train.vocab_size", "1e12"], "at most 10,000,000"),
-        (["--tokenizer.train.sample", "0 MB"], "'0 MB', which is no text to train on"),
+        (["--tokenizer.train.sample", "0 MB"], "'0 MB', which is not a text to train on"),
         (
             ["--component", "[{name='A', epochs=1e9, source=[{kind='stdlib'}]}]"],
             "epochs 1e.09; it must be at most 100,000",

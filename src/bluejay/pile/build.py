@@ -181,7 +181,7 @@ def require_replaceable(directory: Path) -> None:
     held = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in BY_THE_SYSTEM)]
     others = [name for name in held if name not in CONTENTS]
     if others:
-        raise ValueError(f"{directory} holds {others[0]}, which is no part of a corpus; set output to another folder")
+        raise ValueError(f"{directory} holds {others[0]}, which is not part of a corpus; set output to another folder")
     if held and not has_report(directory):
         raise ValueError(
             f"{directory} holds {held[0]}, but no {counts.NAME} of a corpus; set output to another folder, or remove it"

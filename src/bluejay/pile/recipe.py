@@ -33,7 +33,7 @@ class TrainTokenizer:
             limits = f"at least {MIN_VOCAB_SIZE} and at most {MAX_VOCAB_SIZE:,}"
             raise ValueError(f"tokenizer.train.vocab_size is {self.vocab_size}; it must be {limits}")
         if not self.sample_bytes:
-            raise ValueError(f"tokenizer.train.sample is {self.sample!r}, which is no text to train on")
+            raise ValueError(f"tokenizer.train.sample is {self.sample!r}, which is not a text to train on")
 
     @property
     def sample_bytes(self) -> int:

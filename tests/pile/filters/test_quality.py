@@ -111,7 +111,7 @@ def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     save_file({"weights": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     (tmp_path / "text").write_text("none")
     for name, says in (
-        ("other.safetensors", "is no classifier"),
+        ("other.safetensors", "is not a classifier"),
         ("text", "cannot be read"),
         ("gone", "cannot be read"),
     ):

@@ -33,7 +33,7 @@ def recipe(folder: Path, second: dict[str, Any], **values: Any) -> PileRecipe:
         ),
         ({"filters": ["c4", "Language:en"]}, {}, r"component Second: .* did you mean language\?"),
         ({"filters": ["gopher:3"]}, {}, "component Second: the filter 'gopher:3' was not understood; write gopher"),
-        ({"filters": ["language:english"]}, {}, "names no language by 'english'; write codes of ISO 639"),
+        ({"filters": ["language:english"]}, {}, "names no known language: 'english'; write ISO 639 codes"),
         ({"filters": ["length:many"]}, {}, "was not understood; write length:"),
         ({"filters": ["quality:none.safetensors"]}, {}, r"none\.safetensors cannot be read"),
         (
@@ -84,7 +84,7 @@ def test_parsers_are_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("second", "values", "says"),
     [
         ({"source": [{"kind": "text", "path": "no/*.txt"}]}, {}, r"component Second: no file matches no/\*\.txt"),
-        ({"source": [{"kind": "tree", "path": "no/folder"}]}, {}, "component Second: no/folder is no folder"),
+        ({"source": [{"kind": "tree", "path": "no/folder"}]}, {}, "component Second: no/folder is not a folder"),
         ({"source": [{"kind": "jsonl", "path": "no.jsonl"}]}, {}, r"component Second: no file matches no\.jsonl"),
         ({}, {"decontaminate": {"against": ["no.jsonl"]}}, r"decontaminate: no file matches no\.jsonl"),
     ],

@@ -11,6 +11,7 @@ from bluejay import own_text
 from bluejay import recipe as recipes
 from bluejay.pile.build import BuildResult
 from bluejay.pile.recipe import PileRecipe
+from tests.pile.sources.formats.office.files import docx, opendocument, p, pptx, shape
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,20 @@ def test_every_ending_of_a_kind_is_read(here, byte_tokenizer_folder):
     for name, content in files.items():
         ((source,), size) = own_text.sources_of(Path("notes", name), [])
         assert size == len(content) and (source.get("separator") == "\t") == (name == "c.tsv")
+
+
+def test_documents_of_programs_are_read(here, byte_tokenizer_folder):
+    Path("notes/deep").mkdir(parents=True)
+    for name in ("a.docx", "deep/b.DOCX"):
+        Path("notes", name).write_bytes(docx(p(f"The text {Path(name).stem}.")))
+    Path("notes/c.odt").write_bytes(opendocument("<text:p>The text c.</text:p>"))
+    Path("notes/d.pptx").write_bytes(pptx({"s": shape("body", "The text d.")}, {}))
+    Path("notes/e.rtf").write_bytes(b"{\\rtf1 The text e.}")
+    Path("notes/f.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": "The text f."}]}')
+    Path("notes/old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100))
+    assert sorted(texts_of(Path("notes"), byte_tokenizer_folder)) == [f"The text {letter}." for letter in "abcdef"]
+    (skipped,) = pq.read_table("data/notes/documents/skipped.parquet").to_pylist()
+    assert skipped["reason"] == "an office document of an old kind; save it as .docx, .pptx or CSV"
 
 
 def test_links_to_files_are_read(here, byte_tokenizer_folder, capsys):

@@ -68,7 +68,7 @@ class Classifier:
         except (OSError, SafetensorError):
             raise ValueError(f"{path} cannot be read; bluejay pile quality makes a classifier") from None
         if weights is None or weights.shape != (BUCKETS + 1,) or weights.dtype != np.float32:
-            raise ValueError(f"{path} is no classifier of text quality; bluejay pile quality makes one")
+            raise ValueError(f"{path} is not a classifier of text quality; bluejay pile quality makes one")
         return cls(weights)
 
 
@@ -93,7 +93,7 @@ def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def parse(name: str, seed: int) -> Rule:
-    """The rule that a recipe names. Raises ValueError: the name is malformed, or FILE is no classifier."""
+    """The rule that a recipe names. Raises ValueError: the name is malformed, or FILE is not a classifier."""
     _, alpha = split_threshold(name, USAGE, ALPHA)
     classifier = Classifier.load(model_file(name) or Path())
     return dropping(partial(quality_reasons, classifier=classifier, alpha=alpha, seed=seed))

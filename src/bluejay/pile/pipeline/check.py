@@ -25,6 +25,7 @@ PARSERS = {
     "html": ("resiliparse",),
     "jats": ("lxml",),
     "mediawiki": ("lxml", "mwparserfromhell"),
+    "office": ("lxml", "resiliparse"),
     "opinions": ("resiliparse",),
     "patents": ("lxml",),
     "pdf": ("pypdfium2",),

@@ -101,7 +101,7 @@ def test_only_the_licences_asked_for(kind: str, project: Path) -> None:
 def test_units_of_a_tree_are_its_folders(project: Path) -> None:
     committed(project)
     assert Tree(kind="tree", path=str(project), include=("*.py", "*.c")).units() == [".", "lib", "vendor"]
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         Tree(kind="tree", path=str(project / "main.py")).units()
     with pytest.raises(ValueError, match=r"no file in .* matches \*\.rs"):
         Tree(kind="tree", path=str(project), include=("*.rs",)).units()

@@ -77,6 +77,15 @@ def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:
         assert "not readable as PDF" in aside.reason
 
 
+def test_an_encrypted_file_is_skipped(parsed: Callable) -> None:
+    out = io.BytesIO()
+    canvas = Canvas(out, encrypt="a password")
+    canvas.drawString(10, 10, "A secret.")
+    canvas.save()
+    documents, (aside,) = parsed(Pdf(path="x"), out.getvalue())
+    assert (documents, aside.reason) == ([], "encrypted: it needs a password")
+
+
 def test_a_broken_page_costs_itself(parsed: Callable) -> None:
     data = paper([f"Paragraph {number} has " + "words " * 150 for number in range(3)])
     (second,) = re.search(rb"/Kids \[ \d+ 0 R (\d+) 0 R", data).groups()

@@ -189,6 +189,18 @@ def test_two_columns_of_the_name_of_the_text_are_refused(tmp_path: Path) -> None
             read(source(kind=kind, path=str(tmp_path / kind)))
 
 
+def test_a_text_within_an_object_of_a_record_is_found_by_a_dot(tmp_path: Path) -> None:
+    records = [{"id": 1, "data": {"text": "one", "language": "en"}}, {"id": 2, "data": {"title": "none"}}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    tables = [JSONLines(kind="jsonl", path=str(tmp_path / "a.jsonl"), text="data.text")]
+    tables.append(Parquet(kind="parquet", path=str(tmp_path / "a.parquet"), text="data.text"))
+    for table in tables:
+        [document], [aside] = read(table)
+        assert (document.text, document.meta["id"], document.meta["data.language"]) == ("one", 1, "en")
+        assert "one" not in document.meta.values() and "the " in aside.reason and "field data.text" in aside.reason
+
+
 def test_parquet_of_any_columns(tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2, 3], "content": ["a", None, "c"], "license": ["MIT", "MIT", None]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)

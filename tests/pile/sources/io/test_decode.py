@@ -130,7 +130,7 @@ def test_a_pointer_is_no_text(name: str) -> None:
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
-        (b"{\\rtf1\\ansi{\\fonttbl\\f0 Helvetica;}Hello}", "RTF; save it as plain text"),
+        (b"{\\rtf1\\ansi{\\fonttbl\\f0 Helvetica;}Hello}", 'RTF, which kind = "office" reads'),
         (b"%PDF-1.3\n% ReportLab\n1 0 obj\n<< /F1 2 0 R >>\nendobj\n", 'PDF, which kind = "pdf" reads'),
         (b"%!PS-Adobe-3.0\n(Hello) show\n", "PostScript"),
         (b"PK\x03\x04word/document.xml", "office documents"),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bluejay.fetch import without_credentials
 from bluejay.pile.documents import Document, Skipped, skipped
-from bluejay.pile.sources.io.decode import file_text, is_binary
+from bluejay.pile.sources.io.decode import file_text, is_binary, refuse_other_format
 from bluejay.pile.sources.io.lines import further, pieces
 from bluejay.pile.sources.io.open import matches, require_size, stamp_of, unopened, unreadable
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence, permitted
@@ -62,6 +62,7 @@ class SourceFiles:
     def document(self, name: str, raw: bytes, licences: LicenceFiles, source: str, url: str) -> Document:
         """The document of a file, or of its first piece. Raises ValueError: it must be skipped, for this reason."""
         if is_binary(raw):
+            refuse_other_format(raw)
             raise ValueError("binary")
         text = file_text(raw, name)
         licence = self.licence
@@ -143,5 +144,5 @@ class Tree(SourceFiles):
         """The folder. Raises ValueError: it is not one."""
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
-            raise ValueError(f"{self.path} is no folder")
+            raise ValueError(f"{self.path} is not a folder")
         return root

@@ -11,9 +11,11 @@ from bluejay.pile.sources.formats.hackernews import HackerNews
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.formats.irc import Irc
 from bluejay.pile.sources.formats.jats import Jats
+from bluejay.pile.sources.formats.jupyter import Notebook
 from bluejay.pile.sources.formats.latex import Latex
 from bluejay.pile.sources.formats.mail import Mail
 from bluejay.pile.sources.formats.mediawiki import MediaWiki
+from bluejay.pile.sources.formats.office import Office
 from bluejay.pile.sources.formats.opinions import Opinions
 from bluejay.pile.sources.formats.parallel import Parallel
 from bluejay.pile.sources.formats.patents import Patents
@@ -34,6 +36,8 @@ Format = Annotated[
     | Latex
     | Mail
     | MediaWiki
+    | Notebook
+    | Office
     | Opinions
     | Parallel
     | Patents

@@ -15,7 +15,7 @@ from bluejay.pile.sources.io.elements import document_element, line_of, local_na
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
-from bluejay.pile.sources.io.unpack import content
+from bluejay.pile.sources.io.unpack import file_in
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
@@ -72,12 +72,6 @@ def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:
     name = root_file(book)
     package = document_element(file_in(book, name))
     return package, spine(package, posixpath.dirname(name))
-
-
-def file_in(book: zipfile.ZipFile, path: str) -> bytes:
-    """The content of a file of a book. Raises KeyError: it is missing; ValueError: it is broken or too large."""
-    with book.open(path) as stream:
-        return content(stream)
 
 
 def first(values: dict[str, list[str]], key: str) -> str:

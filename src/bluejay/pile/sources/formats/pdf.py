@@ -53,7 +53,8 @@ class Pdf(RecordFiles):
                         broken.append(ValueError(f"a page is broken: {number + 1}: {error}"))
                 described = document.get_metadata_dict()
         except pypdfium2.PdfiumError as error:
-            yield ValueError(f"not readable as PDF: {error}")
+            is_encrypted = getattr(error, "err_code", None) == pypdfium2.raw.FPDF_ERR_PASSWORD
+            yield ValueError("encrypted: it needs a password" if is_encrypted else f"not readable as PDF: {error}")
         else:
             yield pages, described
             yield from broken

@@ -11,6 +11,7 @@ from itertools import count, islice
 from typing import Any, ClassVar, Literal
 
 from bluejay.decompress import BROKEN, READ_BYTES, decompressed, refuse_pointer
+from bluejay.files import unnested
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
 from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
@@ -51,7 +52,7 @@ class Table:
     path: NotEmpty
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     text: str = "text"
-    """The field that holds a document's text."""
+    """The field that holds a document's text; data.text is the field text of the object data."""
     licence: str = "unknown"
     """The licence of records that do not state their own."""
 
@@ -69,10 +70,9 @@ class Table:
         place = f"{name}#{number}"
         if not isinstance(record, Mapping):
             return Skipped(place, "not a record but " + kind_of(record, self.reads_array))
-        if self.text not in record:
+        if self.text not in record and self.text not in (record := unnested(record, [self.text])):
             return Skipped(place, f"the record has no field {self.text}: it has {listed(record)}")
-        text = record[self.text]
-        if isinstance(text, bytes):  # a column of Parquet that does not say that it is text
+        if isinstance(text := record[self.text], bytes):  # a column of Parquet that does not say that it is text
             try:
                 text = decode_text(text)
             except ValueError as error:
@@ -88,8 +88,7 @@ class Table:
         lists = (meta.get(key) for key in ("licences", "licenses", "licence", "license"))
         several = next((names for names in lists if isinstance(names, list) and names), ())
         licence = first_text(meta, "licence", "license") or " AND ".join(map(str, several)) or self.licence
-        url = first_text(meta, "url")
-        return Document(text, first_text(meta, "source") or name, licence, url or place, meta)
+        return Document(text, first_text(meta, "source") or name, licence, first_text(meta, "url") or place, meta)
 
 
 def unpacked(meta: Any) -> Any:
@@ -333,7 +332,7 @@ class Parquet(Table):
 
 def require_column(name: str, names: list[str]) -> None:
     """Raise ValueError unless a table with columns of these names has exactly one of this name."""
-    if name not in names:
+    if not {name, name.partition(".")[0]} & set(names):
         others = [f"; write separator = {json.dumps(mark)}" for mark in ";\t|," if len(names) == 1 and mark in names[0]]
         raise ValueError(f"it has no column {name} (it has {listed(names)}){''.join(others[:1])}")
     if names.count(name) > 1:

@@ -47,13 +47,14 @@ ISOLATED = 4
 MAX_CONTROLS, MAX_CONTROL_SHARE = 2, 0.02
 """The control characters that a file of text may have: a few, and a share of its length."""
 OTHER_FORMATS = {
-    b"{\\rtf": "RTF; save it as plain text",
+    b"{\\rtf": 'RTF, which kind = "office" reads',
     b"%PDF-": 'PDF, which kind = "pdf" reads',
     b"%!PS": "PostScript; save it as plain text, or make a PDF of it",
-    b"PK\x03\x04": 'a zip archive, as which office documents are stored, too; kind = "archive" reads archives',
+    b"PK\x03\x04": "a zip archive, as which office documents are stored, too; "
+    'kind = "archive" reads archives, kind = "office" documents',
     b"PAR1\x15": 'Parquet, which kind = "parquet" reads',
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document of an old kind; save it as plain text or CSV",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document of an old kind; save it as .docx, .pptx or CSV",
     b"SQLite format 3\0": "a database of SQLite; export its text",
 }
 """The start of files that may look like text -> what they are, and what to do with them."""

@@ -30,7 +30,7 @@ ABOUT_A_FILE = re.compile(
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errors of listing what is no folder: a file, a link to nothing or to itself."""
 
-ENDINGS = {"text": "txt", "mail": "mbox", "latex": "tex"} | {
+ENDINGS = {"text": "txt", "mail": "mbox", "latex": "tex", "office": "docx", "notebook": "ipynb"} | {
     kind: kind for kind in ("csv", "epub", "html", "json", "jsonl", "parquet", "pdf", "warc")
 }
 """The usual ending of the names of files, by the kind of source that reads them."""

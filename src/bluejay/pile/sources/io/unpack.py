@@ -14,6 +14,8 @@ from bluejay.pile.sources.io.open import BROKEN, decompressed
 
 Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
+ENCRYPTED = 1
+"""The bit among a member's flags that says that it is encrypted (APPNOTE 4.4.4)."""
 READ_BYTES = 1 << 20
 """Bytes that are read at once."""
 MAX_NAME_BYTES = 1_000_000
@@ -46,6 +48,18 @@ def content(stream: Stream | None) -> bytes:
     try:
         return read_bounded(stream)
     except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise ValueError(f"broken: {error}") from None
+
+
+def file_in(archive: zipfile.ZipFile, path: str) -> bytes:
+    """The content of a file of a zip archive. Raises KeyError: it is missing; ValueError: it is broken, encrypted or
+    too large."""
+    if archive.getinfo(path).flag_bits & ENCRYPTED:
+        raise ValueError("encrypted: it needs a password")
+    try:  # what zipfile raises for damage, an unknown compression, truncation, a name in no UTF-8
+        with archive.open(path) as stream:
+            return content(stream)
+    except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"broken: {error}") from None
 
 

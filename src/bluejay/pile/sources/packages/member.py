@@ -11,7 +11,7 @@ from pydantic import Field
 from bluejay.pile.documents import BROKEN_OFF, Document, Skipped, read_until_damaged, skipped
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.formats.tables import CSV, JSON, NAMES_SHOWN, JSONLines, listed
-from bluejay.pile.sources.io.decode import file_text, is_binary
+from bluejay.pile.sources.io.decode import file_text, is_binary, refuse_other_format
 from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, require_size
 from bluejay.pile.sources.io.unpack import Stream, content, members
 from bluejay.recipe import STRICT
@@ -110,6 +110,7 @@ class Members:
         except BROKEN as error:
             raise ValueError(f"broken: {error}") from None
         if is_binary(text):
+            refuse_other_format(text)
             raise ValueError("binary")
         yield Document(file_text(text, name), release.source, release.licence, url, {"path": name})
         if damage:

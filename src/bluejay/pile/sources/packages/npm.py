@@ -27,7 +27,7 @@ class NPM(Package):
             name, version = described["name"], described["version"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{archive.name} is no npm package: it has no package.json with name and version"
+                f"{archive.name} is not an npm package: it has no package.json with name and version"
             ) from None
         url = f"pkg:npm/{name.replace('@', '%40')}@{version}"
         return Release(f"{name}-{version}", url, licence_in(described))
