@@ -75,3 +75,13 @@ def test_the_page_about_python_has_every_parameter():
     table = page.partition("`SamplingParams`](")[2].partition("\n\n`bluejay generate`")[0]
     named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
     assert sorted(named) == sorted(field.name for field in fields(SamplingParams))
+
+
+def test_the_least_number_of_tokens_is_the_one_that_is_taken():
+    for given in ({"max_tokens": -3}, {"max_tokens": 0}):
+        with pytest.raises(ValueError, match=rf"^max_tokens is {given['max_tokens']}; it must be at least 1$"):
+            SamplingParams(**given)
+    with pytest.raises(ValueError, match=r"^max_tokens is -3; it must be at least 0$"):
+        SamplingParams(max_tokens=-3, prompt_logprobs=True)
+    assert SamplingParams(max_tokens=1).max_tokens == 1
+    assert SamplingParams(max_tokens=0, prompt_logprobs=True).max_tokens == 0

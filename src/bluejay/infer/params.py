@@ -50,6 +50,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, kind in NUMBERS.items():
             object.__setattr__(self, name, as_number(name, kind, getattr(self, name)))
+        if self.max_tokens < 1 and not self.prompt_logprobs:
+            raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
         check_ranges(self)
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else self.stop
         stop = tuple(stop) if isinstance(stop, Iterable) else (stop,)
@@ -59,8 +61,6 @@ class SamplingParams:
         if self.prompt_logprobs not in (True, False, None):
             given = f"prompt_logprobs is {self.prompt_logprobs!r}"
             raise ValueError(f"{given}; it must be True or False; logprobs is the number of alternatives")
-        if self.max_tokens == 0 and not self.prompt_logprobs:
-            raise ValueError("max_tokens is 0; it must be at least 1")
         biases = {} if self.logit_bias is None else as_biases(self.logit_bias)
         object.__setattr__(self, "logit_bias", biases)
         if not all(-100 <= bias <= 100 for bias in biases.values()):

@@ -83,9 +83,20 @@ class Job:
         Raises GenerationFailed or ServerStopping, QueueFull when no sample could start in time, and TimeLimitExceeded
         when a prompt could not be read in time.
         """
+        async for part in self.parts(None):
+            if part is not None:
+                yield part
+
+    async def parts(self, silence: float | None) -> AsyncIterator[tuple[int, Chunk] | None]:
+        """As `chunks`, and None whenever no chunk has come for `silence` seconds. Raises as `chunks` does."""
         unfinished = len(self.prompts) * self.params.n
         while unfinished:
-            event = await self.events.get()
+            try:
+                async with asyncio.timeout(silence):
+                    event = await self.events.get()
+            except TimeoutError:
+                yield None
+                continue
             if isinstance(event, Exception):
                 raise event
             choice, chunk = event

@@ -123,3 +123,5 @@ def event(body: Any) -> str:
 
 
 DONE = "data: [DONE]\n\n"
+WAITING = ": waiting\n\n"
+"""A comment between events."""

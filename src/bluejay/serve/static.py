@@ -18,7 +18,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 def add_page(app: FastAPI) -> None:
     """Serve the page at / and its other files in a folder named after their hash."""
     files = page_files()
-    folder = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()[:12]
+    folder = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()[:8]
     page = files.pop("index.html").decode()
     for name, content in files.items():
         page = page.replace(f'"{name}"', f'"{folder}/{name}"')
@@ -37,7 +37,7 @@ def page_files() -> dict[str, bytes]:
     for folder, prefix in (("serve/page", ""), ("serve/page/on_demand", "on_demand/")):
         files |= {prefix + file.name: file.read_bytes() for file in (package / folder).iterdir() if file.is_file()}
     data = {name: json.loads((package / "assets" / f"{name}.json").read_bytes()) for name in ("editor", "examples")}
-    data["on_demand/sampling"] = sampling_settings()
+    data |= {"on_demand/limits": data["editor"].pop("limits"), "on_demand/sampling": sampling_settings()}
     # As scripts, because older browsers cannot import JSON.
     scripts = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in data.items()}
     return files | {f"{name}.js": f"export default {script};".encode() for name, script in scripts.items()}

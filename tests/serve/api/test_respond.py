@@ -42,6 +42,29 @@ def test_client_that_does_not_wait_for_its_answer_frees_its_rows(server, engine_
     assert eventually(lambda: engine_thread.engine.idle and not engine_thread.owners)
 
 
+def test_stream_that_waits_sends_comments_which_clients_read_over(server, client, engine_thread, monkeypatch):
+    """A proxy would close a connection on which nothing comes."""
+    wanted = {"max_tokens": 3, "seed": 1}
+    whole = complete(client, **wanted).choices[0].text
+    monkeypatch.setattr(respond, "SILENT_SECONDS", 0.01)
+    step, turn = engine_thread.engine.step, threading.Event()
+    monkeypatch.setattr(engine_thread.engine, "step", lambda: turn.wait() and step())
+    try:
+        with client.completions.with_streaming_response.create(
+            model="tiny", prompt=PROMPT, stream=True, **wanted
+        ) as response:
+            lines = response.iter_lines()
+            assert [next(lines) for _ in range(6)] == [": waiting", ""] * 3
+            turn.set()
+            assert list(filter(None, lines))[-1] == "data: [DONE]"
+        turn.clear()
+        stream = complete(client, stream=True, **wanted)
+        threading.Timer(0.1, turn.set).start()
+        assert "".join(part.choices[0].text for part in stream) == whole
+    finally:
+        turn.set()
+
+
 def test_full_queue_turns_clients_away(client, engine_thread):
     # The first eight take all places for a long time and still have samples waiting; 56 more wait behind them.
     first = complete(client, [PROMPT] * 8, stream=True, **NEVER_ENDING_PARAMS)

@@ -134,7 +134,7 @@ def test_on_a_slow_network_the_last_press_counts_and_no_button_loses_the_focus(p
     before = page.get_by_role("button", name="Previous token")
     for _ in range(3):
         before.press("Enter")
-    assert eventually(lambda: len(held) == 3)
+    assert eventually(lambda: len(held) == 3 or page.wait_for_timeout(20))
     positions = [route.request.post_data_json["position"] for route in held]
     assert positions[0] - 2 == positions[1] - 1 == positions[2]
     for route in reversed(held):
@@ -153,7 +153,7 @@ def test_on_a_slow_network_the_last_press_counts_and_no_button_loses_the_focus(p
 
     page.route("**/v1/lens*", hold_look)
     look.press("Enter")
-    assert eventually(lambda: len(looks) == 1)
+    assert eventually(lambda: looks or page.wait_for_timeout(20))
     expect(look).to_be_disabled()
     expect(look).to_be_focused()
     writing(page).fill("another text")

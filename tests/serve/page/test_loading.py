@@ -10,6 +10,7 @@ from tests.serve.page.test_run import open_more, run_button, show_probabilities,
 from tests.waiting import eventually
 
 ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
+MADE = {"limits.js", "sampling.js"}  # by the server
 FIRST_VIEW_BYTES = 59_000
 ON_DEMAND_BYTES = 40_000
 LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -47,7 +48,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name=name)).to_be_focused()
         expect(page.get_by_role("tabpanel", name=name)).to_contain_text(shown)
-        assert len(on_demand(page) - before - {"style.css", "sampling.js"}) == 1
+        assert len(on_demand(page) - before - {"style.css", *MADE}) == 1
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
@@ -68,7 +69,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     page.get_by_label("Stop at function end").press("Space")
     writing(page).press("Control+Enter")
     expect(page.locator("article")).to_have_count(2)
-    assert on_demand(page) == ON_DEMAND - {"link.js"} | {"sampling.js"}  # which the server makes
+    assert on_demand(page) == ON_DEMAND - {"link.js"} | MADE
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):

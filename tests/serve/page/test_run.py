@@ -156,8 +156,9 @@ def test_keyboard_alone(page):
     page.keyboard.press("Escape")
     expect(page.locator("#announcement")).to_contain_text("Stopped. ")
     after = text_of(page)
-    writing(page).press("Control+z")
-    assert text_of(page) == "the cat"
+    for _ in range(2):  # the second has nothing to undo
+        writing(page).press("Control+z")
+        assert text_of(page) == "the cat"
     writing(page).press("Control+Shift+z")
     assert text_of(page) == after
     # The focus moves to the button that is enabled.

@@ -130,7 +130,7 @@ class Constraints:
                     return json.loads(answer)
             except BrokenPipeError:
                 pass
-            self._end_process()  # the system killed it, say for want of memory; another takes its place
+            self._end_process()  # the system killed it, perhaps because memory ran out; another takes its place
         return {"error": "it could not be compiled now; try again", "seconds": MAX_SECONDS, "bytes": 0}
 
     def _process(self) -> subprocess.Popen[str]:

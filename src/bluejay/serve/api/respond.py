@@ -20,7 +20,7 @@ from bluejay.lens.activations import Lens
 from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping, TimeLimitExceeded
-from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
+from bluejay.serve.errors import DONE, WAITING, APIError, Usage, event, json_response, usage
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
 
@@ -29,6 +29,9 @@ ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping, TimeLimitExceeded)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
 """How long a rejected client should wait, as the Retry-After header says."""
+
+SILENT_SECONDS = 15.0
+"""How long a stream sends nothing, as where its prompt waits for a place: many proxies close what is idle for 60 s."""
 
 MAX_TEXT_BYTES = 100_000
 """Bytes of text that are tokenized in up to a quarter of a second; more are read for contexts above 12,500."""
@@ -239,11 +242,15 @@ def to_api_error(reason: Exception) -> APIError:
 
 
 async def events(job: Job, writer: Writer, heading: Mapping[str, object], with_usage: bool) -> AsyncIterator[str]:
-    """A response as server-sent events: one for each chunk, one with the usage where it is wanted, then [DONE]."""
+    """A response as server-sent events: one for each chunk, one with the usage where it is wanted, then [DONE]. A
+    comment, which clients read over, stands for every `SILENT_SECONDS` without an event."""
     usage_field = {"usage": None} if with_usage else {}
     try:
-        async for index, chunk in job.chunks():
-            yield event({**heading, "choices": [writer.chunk(index, chunk)], **usage_field})
+        async for part in job.parts(SILENT_SECONDS):
+            if part is None:
+                yield WAITING
+            else:
+                yield event({**heading, "choices": [writer.chunk(*part)], **usage_field})
         raise_if_broken(job)
     except (APIError, *ENGINE_ERRORS) as reason:
         error = reason if isinstance(reason, APIError) else to_api_error(reason)

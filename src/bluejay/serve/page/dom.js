@@ -3,7 +3,7 @@
 export const byId = (id) => document.getElementById(id);
 
 // A new element with a text; a button with `onClick` does something.
-export function create(tag, text = "", onClick = undefined) {
+export function create(tag, text = "", onClick) {
 	const node = document.createElement(tag);
 	node.textContent = text;
 	if (onClick) Object.assign(node, { type: "button", onclick: onClick });

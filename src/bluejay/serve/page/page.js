@@ -22,13 +22,15 @@ const models = new Models(useModel);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
 let samples, popover, sources, inside, functionEnd; // undefined until they are loaded on demand
+let unseen; // samples to show once their part is loaded
 let apiKey = String(load(API_KEY) ?? "");
-let running = null; // the Run in progress
-let starting = false; // whether a run waits for the models
-let saving = 0; // the timer of saveSoon
+let running; // the Run in progress
+let starting; // whether a run waits for the models
+let saving; // the timer of saveSoon
 
 const loadSamples = onDemand("samples", ({ Samples }) => {
 	samples = new Samples(byId("samples"), pane, change);
+	samples.show(unseen);
 	applyStyle();
 });
 const loadPopover = onDemand("alternatives", ({ AlternativesPopover }) => {
@@ -49,7 +51,7 @@ const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
 	loaders[name]?.()?.catch(showError);
 });
 
-const state = () => ({ text: pane.text, spans: pane.spans, samples: samples?.list });
+const state = () => ({ text: pane.text, spans: pane.spans, samples: samples ? samples.list : unseen });
 const switches = { probabilities: loadPopover, sources: loadSources };
 const shows = (name) => byId(name).ariaPressed === "true";
 
@@ -70,7 +72,7 @@ async function run(changes) {
 	if (endsWithFunction && !functionEnd) return loadFunctionEnd().then(() => run(changes), showError);
 	const [start, used] = [pane.text.length, settings.values];
 	undoStack.record(state());
-	samples?.show();
+	showSamples();
 	const inText = { append: (pieces) => pane.append(pieces), truncate: (length) => pane.truncate(start + length) };
 	const outputs = parameters.n > 1 ? samples.begin(parameters.n) : [inText];
 	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd, SHOWING_MS * (sources?.on ? 2 : 1));
@@ -102,7 +104,7 @@ function showProgress({ tokens, samples: generated }) {
 }
 
 // Report on a run below the text. A screen reader hears the end of a run, not every token.
-function say(report = "", announced = "", error = undefined) {
+function say(report = "", announced = "", error) {
 	byId("report").textContent = report;
 	byId("error").textContent = "";
 	announce(announced);
@@ -136,9 +138,12 @@ function edited() {
 	saveSoon();
 }
 
+// Whether a run goes on, which is said.
+const mustStop = () => running && (byId("error").textContent = "Stop the run first.");
+
 // Show another text; Undo brings the present one back.
 function change(next) {
-	if (running) return;
+	if (mustStop()) return;
 	undoStack.record(state());
 	show(next);
 	undoStack.record(state());
@@ -147,13 +152,15 @@ function change(next) {
 
 function show({ text, spans, samples: list }) {
 	pane.show(text, spans);
-	samples?.show(list);
+	showSamples(list);
 	say();
 	refresh();
 }
 
+const showSamples = (list) => (samples ? samples.show(list) : (unseen = list) && loadSamples().catch(showError));
+
 function showExample({ title, text, settings: values }) {
-	if (running) return;
+	if (mustStop()) return;
 	settings.change({ ...values, font: "auto" });
 	change({ text });
 	announce(`Example: ${title}`);
@@ -162,8 +169,7 @@ function showExample({ title, text, settings: values }) {
 }
 
 function showHistoryEntry(entry) {
-	if (running) return;
-	if (entry.samples && !samples) return loadSamples().then(() => showHistoryEntry(entry), showError);
+	if (mustStop()) return;
 	settings.values = entry.settings;
 	change(entry);
 }
@@ -186,7 +192,7 @@ function applyStyle() {
 function refresh() {
 	applyStyle();
 	const busy = Boolean(running);
-	const [off, on] = busy ? [byId("run"), byId("stop")] : [byId("stop"), byId("run")];
+	const [off, on] = (busy ? ["run", "stop"] : ["stop", "run"]).map(byId);
 	on.disabled = false;
 	if (document.activeElement === off) on.focus(); // a disabled button would lose the keyboard focus
 	off.disabled = true;
@@ -206,10 +212,7 @@ function saveNow() {
 	if (!saveState(saved)) loadHistory().then(({ makeRoom }) => byId("error").append(makeRoom(saved)), showError);
 }
 
-function saveSoon() {
-	clearTimeout(saving);
-	saving = setTimeout(saveNow, 300);
-}
+const saveSoon = () => (clearTimeout(saving), (saving = setTimeout(saveNow, 300)));
 
 // Show what was here at the last visit, then what a link brings.
 async function restore() {
@@ -217,8 +220,9 @@ async function restore() {
 	const stored = textOf(saved);
 	settings.values = Object(saved?.settings);
 	models.wanted = saved?.model;
-	show(stored ?? { text: byId("text").value });
-	if (stored?.samples) await loadSamples().then(() => samples.show(stored.samples), showError);
+	const typed = byId("text").value; // before this script was there
+	if (typed && stored) undoStack.record(stored);
+	show((!typed && stored) || { text: typed });
 	for (const name in switches) if (String(saved?.[name]) === "true") await toggle(name);
 	await openLink();
 }
@@ -248,7 +252,7 @@ function press(event) {
 	else if (key === "escape" && open) open.hide();
 	else if (key === "escape" && running) running.stop();
 	else if (key === "z" && current && !event.shiftKey && undoStack.canUndo(state())) undo();
-	else if ((key === "y" || key === "z") && current && undoStack.canRedo(state())) redo();
+	else if ((key === "y" || (key === "z" && event.shiftKey)) && current && undoStack.canRedo(state())) redo();
 	else return;
 	event.preventDefault();
 }
@@ -256,14 +260,8 @@ function press(event) {
 // Ask the server for its models.
 async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
-	try {
-		await models.fetch(apiKey);
-		if (!panel("Model").hidden) await loadModel();
-	} catch (error) {
-		say("", "", error);
-	} finally {
-		silence.end();
-	}
+	await models.fetch(apiKey).then(() => panel("Model").hidden || loadModel()).catch((error) => say("", "", error));
+	silence.end();
 }
 
 // This model writes from now on; `another` one may have before.
@@ -281,8 +279,7 @@ function useModel({ id, max_model_len: context }, another) {
 
 const actions = {
 	stop: () => running?.stop(),
-	undo,
-	redo,
+	undo, redo,
 	model: () => tabs.select("Model").focus(),
 	probabilities: () => toggle("probabilities"),
 	sources: () => toggle("sources"),

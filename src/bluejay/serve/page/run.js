@@ -32,9 +32,9 @@ export class Run {
 				this.timer ??= setTimeout(show, this.shown + this.showing - performance.now());
 			}
 		} catch (error) {
-			const reason = error.name === "AbortError" ? REASONS.user : "interrupted";
-			for (const sample of this.samples) sample.reason ||= reason;
-			if (error.name !== "AbortError") throw error;
+			const stopped = error.name === "AbortError";
+			for (const sample of this.samples) sample.reason ||= stopped ? REASONS.user : "interrupted";
+			if (!stopped) throw error;
 		} finally {
 			silence.end();
 			show();

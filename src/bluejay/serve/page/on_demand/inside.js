@@ -244,7 +244,7 @@ export class Inside extends SpanPopover {
 			const target = this.ids[at];
 			const body = { input: this.input, position: at - 1, everywhere: false, without: true, ...(target !== undefined && { target }) };
 			const answer = await this.ask(body);
-			if (!answer || at !== this.number || !this.current) return;
+			if (!answer || !list.isConnected || !this.current) return; // another token or text was chosen meanwhile
 			list.replaceChildren(this.draw(answer.without.effect, "Nats less likely"));
 			this.announce("Done; the text shows which tokens are needed.");
 		});

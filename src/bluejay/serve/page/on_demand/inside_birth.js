@@ -45,15 +45,16 @@ export class Birth {
 		this.button.ariaDisabled = true;
 		try {
 			const body = { prompt: Array.from(this.getText()).slice(-PROMPT).join(""), seed: newSeed() };
+			const texts = []; // apart from those on show, which continue another prompt
 			for (const [i, known] of this.checkpoints.entries()) {
 				const path = `v1/lens/checkpoints/${encodeURIComponent(known.name)}`;
 				this.found[i] ??= { ...known, ...(await this.get(path)) };
 				if (this.ended) return;
-				this.found[i].text = (await this.get(`${path}/completions`, body)).text;
+				texts[i] = (await this.get(`${path}/completions`, body)).text;
 				if (this.ended) return;
 				this.note.textContent = `${i + 1} of ${this.checkpoints.length} models have written.`;
 			}
-			this.show(body.prompt);
+			this.show(body.prompt, texts);
 		} catch ({ message }) {
 			if (this.ended) return;
 			this.note.textContent = message;
@@ -62,7 +63,7 @@ export class Birth {
 		this.button.ariaDisabled = false;
 	}
 
-	show(prompt) {
+	show(prompt, texts) {
 		this.button.textContent = "Write again";
 		const last = this.found.length - 1;
 		const slider = Object.assign(create("input"), { type: "range", min: 0, max: last, value: last, ariaLabel: "Checkpoint" });
@@ -73,7 +74,7 @@ export class Birth {
 			const best = one.induction.flat();
 			const loss = one.loss === null ? "" : `loss ${one.loss.toFixed(2)}, `;
 			const share = one.share === null ? one.name : `${percent(one.share)} of the run`;
-			text.replaceChildren(prompt, create("mark", one.text));
+			text.replaceChildren(prompt, create("mark", texts[slider.valueAsNumber]));
 			const told = `${share}: ${loss}a repeated token is easier by ${one.repeat_gain.toFixed(2)} bits, strongest induction head ${percent(Math.max(...best))}`;
 			this.note.textContent = slider.ariaValueText = told;
 			const rows = one.induction.map((values, layer) => [layer, ...values.map((value) => bar(Math.max(0, value), percent(value)))]);

@@ -50,6 +50,7 @@ export class Steering {
 	// Back to zero.
 	reset() {
 		if (!this.slider) return;
+		this.measured = undefined;
 		this.slider.value = 0;
 		this.showValue();
 	}
@@ -62,18 +63,19 @@ export class Steering {
 	async measure() {
 		const input = this.getText();
 		const { steering } = this.parameters;
+		this.measured = steering;
 		if (!steering) return this.say("At zero the model is as it is.");
 		if (!input) return this.say("Write a text to see what steering costs on it.");
 		const answer = await this.ask({ input, steering });
+		if (steering !== this.measured) return undefined; // the slider was moved, or another model chosen, meanwhile
 		if (!answer) return this.refuse();
 		const { layer, plain, steered } = answer.steering;
 		const change = `${plain.toFixed(2)} to ${steered.toFixed(2)}`;
 		return this.say(`Before layer ${layer}, the text goes from ${change} bits per byte. Torch writes what is steered, more slowly than the engine.`);
 	}
 
-	// A run would be refused, too. It is at zero already where another model was chosen meanwhile.
+	// A run would be refused, too.
 	refuse() {
-		if (!this.parameters.steering) return;
 		this.reset();
 		this.say("This cannot be steered; the slider is at zero. Why stands at the top of the panel.");
 	}

@@ -3,7 +3,7 @@
 
 import { getJson } from "../api.js";
 import { create } from "../dom.js";
-import editor from "../editor.js";
+import limits from "./limits.js";
 
 const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
@@ -39,7 +39,7 @@ export class ModelCard {
 		list.append(...Object.entries(facts).flatMap(([name, fact]) => [create("dt", name), create("dd", fact)]));
 		const text = create("pre", card.text || "This model has no card that says what it was trained on.");
 		text.dir = "auto";
-		this.card.replaceChildren(list, ...summary(card.evaluation), create("p", editor.limits), text);
+		this.card.replaceChildren(list, ...summary(card.evaluation), create("p", limits), text);
 	}
 }
 
