@@ -157,6 +157,25 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert all(0.91 < count / 400 < 0.985 for count in covered.values()), covered
 
 
+def test_the_interval_of_a_share_of_parts_near_1_covers_the_truth():
+    draw = np.random.default_rng(7)
+    covered = 0
+    for _ in range(200):
+        sizes = draw.integers(30, 70, 20)
+        new = draw.binomial(sizes, draw.beta(0.999 * 30, 0.001 * 30, 20))  # the n-grams of a text are alike
+        found = estimates.ratio(new, sizes, share=True)
+        assert 0 <= found.low < found.value <= found.high <= 1
+        covered += found.low <= 0.999 <= found.high
+    assert covered > 0.91 * 200
+    # Of 20 texts that are new as a whole, as of 20 answers that are right.
+    whole = estimates.ratio([50] * 20, [50] * 20, share=True)
+    assert (whole.low, whole.high) == pytest.approx(estimates.wilson(1.0, 20))
+    # Where both kinds are many, it is that of a ratio.
+    sizes, new = [10, 20, 30] * 20, [4, 12, 15] * 20
+    same = estimates.ratio(new, sizes)
+    assert estimates.ratio(new, sizes, share=True) == same
+
+
 def test_what_has_no_figure_is_refused():
     with pytest.raises(ValueError, match="no figure without questions"):
         estimates.mean([])

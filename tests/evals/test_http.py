@@ -75,7 +75,7 @@ BAD = {
     "nulls": (choices("a bc", NO_ECHO | {"token_logprobs": [None]}), "does not give log-probabilities of the prompt"),
     "no choices": (lambda _: {"object": "chat"}, "does not answer in the form of OpenAI's completions"),
     "too few": (lambda _: {"choices": []}, "does not answer in the form of OpenAI's completions"),
-    "no JSON": (lambda _: "<html>", "answers with something else than JSON"),
+    "no JSON": (lambda _: "<html>", "answers with something other than JSON"),
     "broken off": (lambda _: None, "does not answer"),
     "refused": (lambda _: Refusal({"error": {"message": "it is " + "x" * 300}}), "answers 400: it is x{300}$"),
     "too long": (

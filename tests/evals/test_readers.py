@@ -63,6 +63,24 @@ def test_examples_are_those_that_all_prompts_share(wheel, shots, start):  # noqa
     assert [one.context for one in first.requests[2:]] == ["Answer:", "Answer:"]
 
 
+@pytest.mark.parametrize("shots", [0, 1, 2])
+def test_a_question_that_is_an_example_has_as_many_examples_as_the_others(wheel, shots):  # noqa: F811
+    """As in the sets basic_skills: another example stands in its place, so no example begins every prompt."""
+    written = {"1 + 1 =": " 2", "2 + 2 =": " 4", "3 + 3 =": " 6"}
+    before = {"1 + 1 =": ["2 + 2 =", "3 + 3 ="], "5 + 5 =": ["1 + 1 =", "2 + 2 ="], "6 + 6 =": ["1 + 1 =", "2 + 2 ="]}
+    blocks = {asked: [f"{one}{written[one]}" for one in examples] for asked, examples in before.items()}
+    rows = [
+        request(number, index, "\n\n".join([*blocks[asked], asked]), ["2", "10"])
+        for number, asked in enumerate(blocks)
+        for index in (0, 1)
+    ]
+    wheel({"prompts": ("p.jsonl.gz", lines(rows))})
+    readers.by_document.cache_clear()
+    found = [question.requests[0] for question in readers.rendered("prompts", False, shots)]
+    contexts = [one.context for one in found if isinstance(one, Continuation)]
+    assert contexts == ["\n\n".join([*blocks[asked][2 - shots :], asked]) for asked in blocks]
+
+
 def test_mmlu_is_asked_as_a_cloze_and_with_letters(wheel):  # noqa: F811
     row = {"question": "What is 1 + 1?", "subject": "high_school_maths", "choices": ["1", "2"], "answer": 1}
     wheel({"mmlu": ("m.arrow", arrow([row])), "mmlu_examples": ("e.arrow", arrow([row | {"question": "2 * 1?"}]))})
@@ -140,7 +158,7 @@ def test_tasks_as_others_write_and_name_them_are_told_apart_from_ours(tmp_path, 
     (tmp_path / "own.jsonl").write_text("{}")
     (tmp_path / "OWN.TOML").write_text('name = "own"\ndata = "own.jsonl"\nprompt = "Q: {{ question }}"\n')
     for name, message in {
-        "OWN.TOML": r"prompt has {{ question }}, which is no field; a field stands in single braces",
+        "OWN.TOML": r"prompt has {{ question }}, which is not a field; a field stands in single braces",
         "my_task.yaml": "python -m bluejay.evals.harness runs those of lm-evaluation-harness",
         "own.jsonl": "a task of your own is a TOML file that names its data",
         "human_eval": "human_eval is asked with --suite code",

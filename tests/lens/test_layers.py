@@ -94,6 +94,12 @@ def test_a_tuned_lens_is_trained_on_ids_of_any_kind(lenses, kind):
     ids = [number % 250 for number in range(100)]
     found, same = (tune(lenses["gpt2"], given, steps=2, length=10) for given in (kind(ids), torch.tensor(ids)))
     assert found.as_dict() == same.as_dict()
+    text = "the cat sat on the mat " * 6
+    texts = (text, lenses["gpt2"].tokenizer.encode(text))
+    found, same = (tune(lenses["gpt2"], given, steps=2, length=10) for given in texts)
+    assert found.as_dict() == same.as_dict()
+    with pytest.raises(ValueError, match=r"the token ids have the shape \(1, 100\); a tuned lens takes one list"):
+        tune(lenses["gpt2"], torch.tensor([ids]))
     for name in ("steps", "length", "batch"):
         with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
             tune(lenses["gpt2"], kind(ids), **{name: 0})

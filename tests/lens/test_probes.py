@@ -32,6 +32,25 @@ def test_labels_and_kinds_of_tensors_are_told_apart_by_their_values():
     assert probe(x.numpy(), list(labels), list(kinds.numpy())).as_dict() == found.as_dict()
 
 
+def test_activations_are_read_from_any_kind_of_rows():
+    """Most of all from a list of tensors, which reading one text after the other makes."""
+    x, labels = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), ["a", "b"] * 20
+    found = probe(x, labels, range(40))
+    for given in (list(x), [row.numpy() for row in x], x.tolist(), x.numpy(), x.clone().requires_grad_()):
+        assert torch.equal(probe(given, labels, range(40)).weight, found.weight)
+    for given in (x.numpy(), x.double()):
+        assert torch.equal(found(given), found(x))
+    for wrong, shape in (
+        (x[:, 0], r"\(\)"),
+        (list(x[:, :1, None]), r"\(1, 1\)"),
+        ([x[0], x[1, :2]], r"\(2,\) and \(4,\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"have the shape {shape}; a probe takes a row of each, \(D,\)"):
+            probe(wrong, labels, range(40))
+    with pytest.raises(ValueError, match="there are 0 activations"):
+        probe([], labels, range(40))
+
+
 def test_features_are_the_activation_at_a_position(lens):
     texts, name = ["the cat", "the", "zebra"], "blocks.1.hook_resid_post"
     found = features(lens, texts, name)

@@ -107,9 +107,10 @@ def test_a_corpus_elsewhere_is_found_by_its_name_or_in_the_cache(moved, monkeypa
 
 
 def test_a_corpus_without_index_says_how_to_make_one(moved):
-    shutil.rmtree(moved / "data" / "c" / "index")
-    with pytest.raises(ValueError, match=r"data/c has no index; run bluejay index .*data/c"):
-        open_tracer(str(moved / "runs" / "base" / "model"))
+    corpus = (moved / "data" / "c").rename(moved / "my corpus")
+    shutil.rmtree(corpus / "index")
+    with pytest.raises(ValueError, match=r"my corpus has no index; run bluejay index '.*/my corpus'$"):
+        open_tracer(str(moved / "runs" / "base" / "model"), [corpus])
 
 
 @pytest.mark.parametrize("target", ["runs/base/model", "data/c"])

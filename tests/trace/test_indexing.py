@@ -1,6 +1,8 @@
 """An index is whole or not there, is continued and added to, and says what is wrong with it in one sentence."""
 
+import shlex
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -149,6 +151,28 @@ def test_a_check_compares_the_tokens_too(tmp_path, corpus, suffix, place, said):
     opened = Index(tmp_path)  # which looks at a few places
     with pytest.raises(ValueError, match=rf"{said} tokens than .*train.*; run bluejay index"):
         opened.check()
+
+
+def test_the_command_that_helps_is_one_that_a_shell_takes(tmp_path, corpus):
+    folder = corpus(tmp_path / "my corpus (1)", {"train": DOCUMENTS})
+    tokens = folder / "tokens" / "train.bin"
+
+    def advised(call: Callable[[], object]) -> list[str]:
+        with pytest.raises(ValueError, match="; run bluejay index") as caught:
+            call()
+        return shlex.split(str(caught.value).rpartition("; run ")[2])
+
+    command = ["bluejay", "index", str(folder)]
+    assert advised(lambda: Index(folder)) == command  # which has no index
+    index(folder)
+    opened, rows = Index(folder), folder / "index" / "documents.rows"
+    whole = tokens.read_bytes()
+    tokens.write_bytes(bytes(len(whole)))
+    assert advised(lambda: Index(folder)) == command  # which is of other tokens
+    assert advised(opened.check) == command
+    tokens.write_bytes(whole)
+    rows.unlink()
+    assert advised(lambda: Index(folder)) == command  # which is half built
 
 
 def test_a_check_compares_the_table_too(tmp_path, corpus):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,3 +208,33 @@ def test_control_characters_of_a_text_do_not_reach_the_terminal():
 def test_logprobs_are_of_all_tokens(traced_in):
     with pytest.raises(ValueError, match="there are 1 logprobs for 3 tokens; give one for each"):
         traced_in([("abc", {})]).trace("abc", None, [-1.0])
+
+
+def test_logprobs_that_would_rank_by_nothing_are_refused(traced_in):
+    tracer = traced_in([("abc", {})])
+    for value in (float("nan"), float("-inf")):
+        with pytest.raises(ValueError, match=f"logprobs holds {value}; give a finite number for each token, or None"):
+            tracer.trace("abc", None, [None, value, -1.0])
+
+
+def test_a_text_is_its_token_ids_in_any_kind_of_list(traced_in):
+    tracer = traced_in([("a cat sat on the mat", {})])
+    text = tracer.trace("cat sat on the")
+    ids = text.tokens
+    same = (
+        tuple(ids),
+        np.array(ids, np.uint16),
+        torch.tensor(ids),
+        [torch.tensor(id) for id in ids],
+        list(map(np.int64, ids)),
+    )
+    for given_ids in same:
+        traced = tracer.trace(given_ids)
+        assert (traced.tokens, [span.text for span in traced.spans]) == (ids, ["cat sat on the"])
+    last = tracer.tokenizer.vocab_size - 1
+    for wrong in ([1.5, 2.0], np.array(ids, float), [True], [ids], torch.tensor([ids]), [ids, ids[:1]], ["cat", "sat"]):
+        with pytest.raises(ValueError, match=f"one list of token ids, which are integers from 0 to {last}"):
+            tracer.trace(wrong)
+    for wrong in ([-1], [last + 1], [2**40], [2**70], None, b"cat", iter(ids)):
+        with pytest.raises(ValueError, match=f"one list of token ids, which are integers from 0 to {last}"):
+            tracer.trace(wrong)

@@ -81,8 +81,8 @@ def test_a_users_mistake_is_one_line(moved, capsys, options, message):
     [
         (["trace", "data", "x"], "data is neither a model or its run, nor a corpus"),
         (["trace", "", "x"], "the empty name is neither"),
-        (["trace", "runs/base", "the cat", "--corpus", "nowhere"], "nowhere is no corpus"),
-        (["index", "nowhere", "--check"], "nowhere is no corpus"),
+        (["trace", "runs/base", "the cat", "--corpus", "nowhere"], "nowhere is not a corpus"),
+        (["index", "nowhere", "--check"], "nowhere is not a corpus"),
         (["trace", "data/c", "-"], "standard input is not UTF-8 text: invalid start byte at byte 4"),
         (["trace", "influence", "runs/base", "-"], "standard input is not UTF-8 text"),
     ],

@@ -171,15 +171,30 @@ def relative_risk(one: int, n: int, other: int, m: int) -> tuple[float, float, f
     return math.exp(value), math.exp(value - half), math.exp(value + half)
 
 
-def ratio(above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:
+def ratio(
+    above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None, share: bool = False
+) -> Estimate:
     """The ratio of two sums over documents, such as bits and bytes, with the standard error of a ratio that is
-    estimated from a sample (Cochran 1977, section 2.11). Raises ValueError: the sum below is 0."""
+    estimated from a sample (Cochran 1977, section 2.11).
+
+    `share` says that the sum above is a part of that below, such as the n-grams that are new: no interval then leaves
+    0 to 1, and where fewer than ten are of one kind, as they would be if they were independent, it is Wilson's. Raises
+    ValueError: the sum below is 0.
+    """
     numerator, denominator = np.asarray(above, np.float64), np.asarray(below, np.float64)
     total = float(denominator.sum())
     if not total:
         raise ValueError("there is no figure without text")
     value = float(numerator.sum()) / total
-    return with_error(value, cluster_sums(numerator - value * denominator, clusters), total, len(numerator))
+    found = with_error(value, cluster_sums(numerator - value * denominator, clusters), total, len(numerator))
+    if not share:
+        return found
+    known = found.error > 0  # where all documents are alike, they tell nothing of how dependent their parts are
+    trials = min(total, value * (1 - value) / found.error**2) if known else float(found.clusters)
+    if min(value, 1 - value) * trials < RARE:
+        low, high = wilson(value, trials)
+        found = replace(found, low=low, high=high)
+    return found.share
 
 
 def with_error(value: float, residuals: NDArray[np.float64], total: float, n: int) -> Estimate:

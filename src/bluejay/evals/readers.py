@@ -4,16 +4,16 @@ import json
 import math
 import re
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
 from bluejay.files import parse_json
-from bluejay.prefixes import common_prefix
 from bluejay.testsets.rows import UNCONDITIONAL, Row, documents, rows
 from bluejay.tokenizer import well_formed
 
@@ -71,14 +71,14 @@ def rendered(name: str, unconditional: bool, shots: int) -> Iterator[Question]:
     the question, which bear a number of their own in these files.
     """
     asked = by_document(name)
-    skipped = left_out(asked, shots)
+    n_left_out = max(0, examples_in(asked) - shots)
     for number, requests in asked.items():
         if number >= UNCONDITIONAL:
             continue
         alone = asked.get(number + UNCONDITIONAL, []) if unconditional else []
         doc, label = requests[0]["doc"], requests[0]["label"]
-        parts = tuple(Continuation(r["request"]["context"][skipped:], r["request"]["continuation"]) for r in requests)
-        without = tuple(Continuation(r["request"]["context"], r["request"]["continuation"]) for r in alone)
+        parts = tuple(continuation(row, n_left_out) for row in requests)
+        without = tuple(continuation(row, 0) for row in alone)
         texts = tuple(doc["choices"]) if len(doc.get("choices", ())) == len(parts) else ()
         texts = texts or tuple(part.text.strip() for part in parts)
         yield Question(str(number), parts + without, label, choices=texts, cluster=passage_of(doc))
@@ -99,17 +99,29 @@ def by_document(name: str) -> dict[int, list[Row]]:
     return found
 
 
-def left_out(asked: dict[int, list[Row]], shots: int) -> int:
-    """The characters at the head of every prompt to leave out so that `shots` of its examples are left."""
-    examples = shared_examples([of[0]["request"]["context"] for number, of in asked.items() if number < UNCONDITIONAL])
-    return sum(map(len, examples[: len(examples) - shots]))
+def examples_in(asked: dict[int, list[Row]]) -> int:
+    """The number of examples before each question: of the blocks that begin a prompt and that most prompts have at the
+    same place. Not all do, because a question that is itself among the examples has another one instead."""
+    prompts = [of[0]["request"]["context"].split(BLOCK)[:-1] for number, of in asked.items() if number < UNCONDITIONAL]
+    columns = enumerate(zip_longest(*prompts))
+    return next((at for at, column in columns if not is_of_most(column)), max(map(len, prompts), default=0))
 
 
-def shared_examples(prompts: Sequence[str]) -> list[str]:
-    """The examples that begin every prompt, each with the blank line after it."""
-    shared = min(prompts)[: common_prefix(min(prompts), max(prompts))]
-    blocks = shared[: shared.rfind(BLOCK) + len(BLOCK)] if BLOCK in shared else ""
-    return [f"{block}{BLOCK}" for block in blocks.split(BLOCK)[:-1]]
+def is_of_most(blocks: Sequence[str | None]) -> bool:
+    """Whether more than half of the blocks are there and equal."""
+    [(block, count)] = Counter(blocks).most_common(1)
+    return block is not None and 2 * count > len(blocks)
+
+
+def continuation(row: Row, n_left_out: int) -> Continuation:
+    """What a row asks, without the first examples of its prompt."""
+    request = row["request"]
+    return Continuation(without_first(request["context"], n_left_out), request["continuation"])
+
+
+def without_first(prompt: str, n_examples: int) -> str:
+    """A prompt without its first examples."""
+    return prompt.split(BLOCK, n_examples)[-1]
 
 
 LETTERS = "ABCDE"
@@ -153,9 +165,9 @@ MOST_EXAMPLES = 5
 def gsm8k(shots: int) -> Iterator[Question]:
     """School problems that are answered in steps; the last number counts."""
     asked = by_document("gsm8k")
-    skipped = left_out(asked, shots)
+    n_left_out = max(0, examples_in(asked) - shots)
     for number, (row, *_) in enumerate(asked.values()):
-        prompt = row["request"]["context"][skipped:]
+        prompt = without_first(row["request"]["context"], n_left_out)
         yield Question(
             str(number), (Generation(prompt, ("Question:", "\n\n"), 256),), answers=(row["doc"]["short_answer"],)
         )

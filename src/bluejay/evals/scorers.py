@@ -73,7 +73,7 @@ class LocalScorer:
         self.model, self.name, self.identity, self.chat, self.reopen = model, name, identity, chat, reopen
         self.n_ctx: int | None = model.config.n_ctx
         self._last: dict[Request, tuple[np.ndarray, np.ndarray]] = {}
-        """The token ids of the requests asked about last: first how long they are, then what their answers are."""
+        """The token ids of the last requests, which are needed twice: for their lengths, then for their answers."""
 
     @contextmanager
     def opened(self) -> Generator[None]:
@@ -201,7 +201,7 @@ class HttpScorer:
             listed = (
                 f"it serves {', '.join(models)}; name one as in {self.address}#{next(iter(models))}" if models else ""
             )
-            missing = f"{self.address} has no model {wanted}" if wanted else f"{self.address} has not one model"
+            missing = f"{self.address} has no model {wanted}" if wanted else f"{self.address} has no single model"
             raise ValueError(f"{missing}; {listed or 'it serves none'}")
         self.name = wanted or next(iter(models))
         made = models[self.name].get("created")  # by servers of Bluejay, when they started
@@ -225,7 +225,7 @@ class HttpScorer:
         try:
             return answer.json()
         except ValueError:
-            raise ValueError(f"{self.address} answers with something else than JSON: {answer.text[:200]}") from None
+            raise ValueError(f"{self.address} answers with something other than JSON: {answer.text[:200]}") from None
 
     def longest(self, requests: Sequence[Request]) -> int:
         return 0
@@ -236,7 +236,7 @@ class HttpScorer:
             yield from self._likelihoods(numbers[at : at + PROMPTS_PER_POST], requests)
         for number, request in enumerate(requests):
             if isinstance(request, WholeText | TokenContinuation):
-                raise ValueError(f"whole texts and token ids are scored by models here, not by {self.address}")
+                raise ValueError(f"{self.address} cannot score whole texts or token ids; a model on this machine can")
             if isinstance(request, Generation):
                 (choice,) = self._complete(
                     1,
@@ -298,8 +298,8 @@ def error_of(body: str) -> str:
 
 def likelihood_of(request: Continuation, found: dict[str, Any]) -> Likelihood:
     """How likely a continuation is by the log-probabilities of its context, itself and one more token. Nothing stands
-    before the first token, so a continuation that begins with it is scored without it where it has none. Raises an
-    error of some kind where they are of another form."""
+    before the first token, so a continuation that begins with it is scored without it where it has none. Raises
+    ValueError, KeyError, TypeError, IndexError or AttributeError where they have another form."""
     n_context, n_all, n_bytes = len(request.context.rstrip()), len(request.context + request.text), None
     ends = [*found["text_offset"][1:], n_all + 1]
     at = [i for i, end in enumerate(ends) if end > n_context and found["text_offset"][i] < n_all]

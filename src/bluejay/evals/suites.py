@@ -142,7 +142,7 @@ class TaskFile:
                     f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}"
                 )
         if not fields and (doubled := re.search(r"\{\{\s*\w[^{}]*\}\}", self.prompt)):
-            raise ValueError(f"prompt has {doubled[0]}, which is no field; a field stands in single braces")
+            raise ValueError(f"prompt has {doubled[0]}, which is not a field; a field stands in single braces")
         if not self.name.strip() or not self.name.isprintable() or "|" in self.name:
             raise ValueError(f"name is {self.name!r}; it must be a text in one line without |, which stands in tables")
         if self.name in TASKS:
@@ -185,8 +185,10 @@ def task(name: str) -> Task:
     if name in OF_CODE:
         raise ValueError(f"{name} is asked with --suite code, which runs programs")
     if path.suffix.lower() in (".yaml", ".yml"):
-        raise ValueError(f"{name} is no task here; python -m bluejay.evals.harness runs those of lm-evaluation-harness")
+        raise ValueError(
+            f"{name} is not a task here; python -m bluejay.evals.harness runs those of lm-evaluation-harness"
+        )
     if path.is_file():
-        raise ValueError(f"{name} is no task; a task of your own is a TOML file that names its data")
+        raise ValueError(f"{name} is not a task; a task of your own is a TOML file that names its data")
     near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
     raise ValueError(f"there is no task {name}; the nearest is {near}")

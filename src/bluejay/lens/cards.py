@@ -30,7 +30,7 @@ LENGTH = 64
 BATCH = 16
 """Passages that are read at once."""
 AROUND = 12
-"""Tokens of an example before and after the one that is meant."""
+"""Tokens that an example shows before and after its place."""
 PROMOTED = 10
 """Tokens that a card says are promoted, and as many that are suppressed."""
 Strength = Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -93,7 +93,7 @@ class Card:
     name: str
     """Which neuron or head it is: "neuron 3.17" or "head 2.1"."""
     tokens: int
-    """The tokens of the corpus that were read."""
+    """How many tokens of the corpus were read."""
     active: float
     """The share of tokens at which the neuron or head is above zero."""
     quantiles: dict[str, float]
@@ -188,8 +188,8 @@ def neuron_card(
 def head_card(
     lens: Lens, found: Sequence[Passage], layer: SupportsIndex, head: SupportsIndex, examples: int = 8
 ) -> Card:
-    """The card of a head: how much it moves from another token than the first and the present one. Raises ValueError
-    for a layer or a head that is not there."""
+    """The card of a head: how much it moves from tokens other than the first and the current one. Raises ValueError for
+    a layer or a head that is not there."""
     layer, head = lens.layer(layer), lens.head(head)
     names = [f"blocks.{layer}.attn.hook_{name}" for name in ("pattern", "v")]
 

@@ -281,23 +281,25 @@ class Tuned:
 
 def tune(
     lens: Lens,
-    tokens: Sequence[int] | np.ndarray | Int[Tensor, " T"],
+    tokens: str | Sequence[int] | np.ndarray | Int[Tensor, " T"],
     steps: int = 250,
     length: int = 128,
     batch: int = 8,
     lr: float = 1.0,
 ) -> Tuned:
-    """Train a tuned lens on token ids, of which the last tenth is held out.
+    """Train a tuned lens on a text or its token ids, of which the last tenth is held out.
 
     As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
     1, weight decay 0.001, the loss the divergence from the model's own answer; but on `POSITIONS` random positions of
-    each batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens,
-    and for steps, a length or a batch below 1.
+    each batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens
+    or several lists of them, and for steps, a length or a batch below 1.
     """
     for name, value in {"steps": steps, "length": length, "batch": batch}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
-    tokens = torch.as_tensor(tokens)
+    tokens = torch.as_tensor(lens.tokenizer.encode(tokens) if isinstance(tokens, str) else tokens)
+    if tokens.ndim != 1:
+        raise ValueError(f"the token ids have the shape {tuple(tokens.shape)}; a tuned lens takes one list of them")
     length = min(length, lens.config.n_ctx)
     rows = tokens[: len(tokens) // length * length].view(-1, length)
     held_out = max(1, len(rows) // 10)
@@ -341,7 +343,7 @@ def tune_and_save(lens: Lens, text: str, steps: int = 250) -> Tuned:
     """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
     latter before it is trained."""
     new_file(lens)
-    tuned = tune(lens, lens.tokenizer.encode(text), steps)
+    tuned = tune(lens, text, steps)
     tuned.lens.save(lens)
     return tuned
 

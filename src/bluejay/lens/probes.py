@@ -47,9 +47,9 @@ class Probe:
         """The accuracy beyond that on the control task."""
         return self.accuracy - self.control
 
-    def __call__(self, features: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch labels"]:
+    def __call__(self, features: Float[Tensor, "*batch D"] | np.ndarray) -> Float[Tensor, "*batch labels"]:
         """The log-probabilities of the labels."""
-        return F.linear(features, self.weight, self.bias).log_softmax(-1)
+        return F.linear(torch.as_tensor(features).to(self.weight), self.weight, self.bias).log_softmax(-1)
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for JSON."""
@@ -79,7 +79,7 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsInde
 
 
 def probe(
-    features: Float[Tensor, "n D"] | np.ndarray,
+    features: Float[Tensor, "n D"] | np.ndarray | Sequence[Any],
     labels: Sequence[Hashable] | np.ndarray | Tensor,
     kinds: Sequence[Hashable] | np.ndarray | Tensor,
     seed: int = 0,
@@ -88,9 +88,10 @@ def probe(
 
     `kinds` say of each example what of it alone may decide the label, such as its token: the control task draws a label
     for each kind. Raises ValueError for unequal numbers, fewer than two labels, fewer than eight examples, and
-    activations that are not finite.
+    activations that are not finite, or not one row (D) for each example.
     """
-    n, features = len(features), torch.as_tensor(features)
+    x = rows_of(features)
+    n = len(x)
     labels, kinds = values_of(labels), values_of(kinds)
     if not n == len(labels) == len(kinds):
         raise ValueError(f"there are {n} activations, {len(labels)} labels and {len(kinds)} kinds; each needs one")
@@ -103,7 +104,6 @@ def probe(
     targets = torch.tensor([names.index(label) for label in labels])
     drawn = {kind: int(generator.choice(targets.numpy())) for kind in dict.fromkeys(kinds)}  # as frequent as the labels
     control = torch.tensor([drawn[kind] for kind in kinds])
-    x = features.double().cpu()
     if not x.isfinite().all():
         raise ValueError("the activations hold numbers that are not finite, from which nothing can be learnt")
     centre, scale = x[training].mean(0), x[training].std(0).clamp(min=1e-6)
@@ -120,6 +120,22 @@ def probe(
         baseline=float((targets[held_out] == counts.argmax()).double().mean()),
         control=accuracy(x[held_out], control[held_out], control_weight, control_bias),
     )
+
+
+def rows_of(features: Float[Tensor, "n D"] | np.ndarray | Sequence[Any]) -> Float[Tensor, "n D"]:
+    """The activations of examples as a matrix in float64, from that, or from a list of rows: lists, arrays or tensors.
+    Raises ValueError where they are not one row for each example."""
+    if isinstance(features, np.ndarray | Tensor):
+        shapes = [tuple(features.shape[1:])]
+    else:
+        features = [torch.as_tensor(row).detach().cpu() for row in features]
+        shapes = sorted({tuple(row.shape) for row in features})
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        found = " and ".join(map(str, shapes))
+        raise ValueError(f"the activations of an example have the shape {found}; a probe takes a row of each, (D,)")
+    if isinstance(features, list):
+        features = torch.stack(features) if features else torch.empty(0, 1)
+    return torch.as_tensor(features).detach().double().cpu()
 
 
 def values_of(given: Sequence[Hashable] | np.ndarray | Tensor) -> list[Hashable]:

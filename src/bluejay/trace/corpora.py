@@ -22,7 +22,7 @@ from bluejay.trace.example_index import ExampleSearcher
 from bluejay.trace.index import Index, NotIndexed
 from bluejay.trace.indexing import remembered
 from bluejay.trace.reading import ReadRun, ShardSequences, read_run
-from bluejay.trace.suffix_arrays import FOLDER
+from bluejay.trace.suffix_arrays import FOLDER, to_index
 from bluejay.trace.tracing import Placed, Source, Tracer
 from bluejay.train.checkpoint.trained_on import TrainedOn
 from bluejay.train.data.content import WHOLE_BYTES, hash_of_shards
@@ -253,7 +253,7 @@ def find_index(search: Search, run: ReadRun, prefix: str, content: str | None, u
     if without is not None:
         if without not in search.unindexed:
             search.unindexed.append(without)
-        note = f"{without} has no index; run bluejay index {without}"
+        note = f"{without} has no index; {to_index(without)}"
     else:
         note = f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus"
     if note not in search.notes:

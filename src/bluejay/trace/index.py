@@ -20,7 +20,17 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import DOCUMENTS_TABLE, suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows, hash_of_table
 from bluejay.trace.sections import Damaged, Sections, read_at_random
-from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native, suffix_array
+from bluejay.trace.suffix_arrays import (
+    FOLDER,
+    KIND,
+    SUFFIXES,
+    Range,
+    blocks,
+    no_corpus,
+    require_native,
+    suffix_array,
+    to_index,
+)
 from bluejay.train.data.content import hash_of_shard
 
 Ids = Sequence[int] | NDArray[np.integer]
@@ -51,7 +61,7 @@ class IndexShard:
         values, dtype = sections.values, np.dtype(sections.values["dtype"])
         file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
         first, n = values["first_token"], values["tokens"]
-        others = f"{path} is the index of other tokens than {file}; run bluejay index {corpus}"
+        others = f"{path} is the index of other tokens than {file}; {to_index(corpus)}"
         if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
             raise ValueError(others)
         with file.open("rb") as opened:
@@ -133,10 +143,10 @@ class Searcher:
         more than 31 bits."""
         if isinstance(text, str):
             raise ValueError(f"{self.name} has no tokenizer; give token ids")
-        ids = np.asarray(text)
-        if ids.ndim != 1 or (ids.size and not (ids.dtype.kind in "iu" and 0 <= ids.min() <= ids.max() < 2**31)):
+        ids = integers(text)
+        if ids is None:
             raise ValueError("token ids are integers from 0 to 2^31 - 1, in one list")
-        return ids.astype(np.int32)
+        return ids
 
     def tokens_in(self, shard: str) -> int:
         """How many tokens of a token shard are searched."""
@@ -152,8 +162,8 @@ class Searcher:
         return found
 
     def find(self, text: str | Ids, firsts: Ids, lasts: Ids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the tokens firsts[i] .. lasts[i] - 1 of a text are in each index shard: ranks (shards, n) from low to
-        before high."""
+        """The suffixes that begin with the tokens firsts[i] .. lasts[i] - 1 of a text: their ranks in each index shard,
+        from low to high - 1; both are (shards, n)."""
         ids = self.ids(text)
         bounds = np.asarray(firsts, np.int64), np.asarray(lasts, np.int64)
         found = [shard.call("find", ids, *bounds) for shard in self.shards]
@@ -219,6 +229,19 @@ class Searcher:
         raise ValueError(f"{shard} has no token {position}")
 
 
+def integers(values: Any) -> NDArray[np.int32] | None:
+    """The integers of a list, an array or a tensor, (T,); None where it is no such thing, or one is below 0 or has more
+    than 31 bits."""
+    values = values.tolist() if hasattr(values, "tolist") and not isinstance(values, np.ndarray) else values
+    try:
+        found = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        return None
+    if found.ndim != 1 or (found.size and not (found.dtype.kind in "iu" and 0 <= found.min() <= found.max() < 2**31)):
+        return None
+    return found.astype(np.int32)
+
+
 class NotIndexed(FileNotFoundError, ValueError):
     """Corpora have no index, or one that is half built; `bluejay index` makes it."""
 
@@ -237,7 +260,7 @@ class Index(Searcher):
     def __init__(self, corpus: str | Path) -> None:
         require_native()
         self.corpus = Path(corpus)
-        directory, command = self.corpus / FOLDER, f"run bluejay index {corpus}"
+        directory, command = self.corpus / FOLDER, to_index(self.corpus)
         files = sorted(directory.glob(f"*{SUFFIXES}"))
         if not files and not any((self.corpus / "tokens").glob("*.idx")):
             raise FileNotFoundError(no_corpus(self.corpus))
@@ -271,7 +294,7 @@ class Index(Searcher):
     def check(self) -> None:
         """Read the whole index, its tokens and their table, and compare the checksums. Raises ValueError where the
         index is damaged, or of other tokens or another table."""
-        command, tokens = f"run bluejay index {self.corpus}", self.corpus / "tokens"
+        command, tokens = to_index(self.corpus), self.corpus / "tokens"
         others = f"which have changed; {command}"
         for shard in self.shards:
             sections = Sections(Path(shard.name), KIND)

@@ -36,6 +36,7 @@ from bluejay.trace.suffix_arrays import (
     no_corpus,
     require_native,
     suffix_array,
+    to_index,
 )
 from bluejay.train.checkpoint.owner import LOCK, remove_empty
 from bluejay.train.data.content import hash_of_shard
@@ -168,7 +169,7 @@ def index(
             (directory / ROWS).unlink(missing_ok=True)  # without it the index counts as half built
             build(directory, missing, workers, advance)
         if len(list(directory.glob(f"*{SUFFIXES}"))) != len(all_parts):  # on a disk without locks
-            raise ValueError(f"another process changed {directory} meanwhile; run bluejay index {corpus} again")
+            raise ValueError(f"another process changed {directory} meanwhile; {to_index(corpus)} again")
         content = {shard.name: hash_of_shard(shard.path.with_suffix("")) for shard in shards}
         write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE, content)
         remember(corpus, content)

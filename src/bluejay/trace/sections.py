@@ -28,7 +28,7 @@ CHUNK_BYTES = 1 << 24
 
 
 class Damaged(ValueError):
-    """A file is not what was written."""
+    """A file does not hold what was written to it."""
 
 
 def write_sections(path: Path, kind: str, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
@@ -61,7 +61,7 @@ class Sections:
         with path.open("rb") as file:
             preface = file.read(PREFACE.size)
             if len(preface) < PREFACE.size or not preface.startswith(MAGIC):
-                raise Damaged(f"{path} is no file of an index")
+                raise Damaged(f"{path} is not a file of an index")
             _, length, checksum = PREFACE.unpack(preface)
             header = file.read(length)
             if len(header) < length or zlib.crc32(header) != checksum:
@@ -123,7 +123,7 @@ class Pages:
 
 
 def paged(data: bytes | np.ndarray) -> np.ndarray:
-    """Bytes, filled with zeros to whole pages."""
+    """Bytes, padded with zeros to whole pages."""
     data = np.frombuffer(data, np.uint8)
     return np.concatenate([data, np.zeros(in_pages(len(data)) - len(data), np.uint8)])
 
@@ -144,7 +144,7 @@ def read_at_random(mapped: np.ndarray) -> np.ndarray:
 
 
 def in_pages(size: int) -> int:
-    """The bytes of the pages that hold so many bytes."""
+    """A number of bytes, rounded up to whole pages."""
     return -(-size // PAGE) * PAGE
 
 

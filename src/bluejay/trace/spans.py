@@ -95,7 +95,7 @@ def reach(longest: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def char_offsets(pieces: Sequence[bytes]) -> list[int]:
     """Where each token begins in the decoded text, in characters, and where the last one ends. A token that begins
-    within a character begins with it; bytes that are no UTF-8 are decoded with `errors="replace"`."""
+    within a character begins with it; bytes that are not UTF-8 are decoded with `errors="replace"`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     *begins, end = accumulate((len(decoder.decode(piece)) for piece in pieces), initial=0)
     return [*begins, end + len(decoder.decode(b"", final=True))]
@@ -103,7 +103,7 @@ def char_offsets(pieces: Sequence[bytes]) -> list[int]:
 
 def score(count: int, n_tokens: int, bits: float) -> float:
     """The rank of a span: how rare it is, log2(n_tokens / count), and the logarithm of its surprise in bits, so that
-    neither a long span nor a boilerplate that stands in a thousand documents comes first for that alone."""
+    neither a long span nor boilerplate that stands in a thousand documents comes first for that alone."""
     return math.log2(max(1, n_tokens) / max(1, count)) + math.log2(1 + max(0.0, bits))
 
 
@@ -124,7 +124,8 @@ def shares(kinds: NDArray[np.int8]) -> dict[str, float]:
 
 
 def segments(kinds: NDArray[np.int8], chars: Sequence[int]) -> list[Segment]:
-    """A text cut into segments of one kind: of each token its kind, and where each begins in characters, (T + 1,)."""
+    """A text cut into segments of one kind, from the kind of each token, (T,), and where each token begins in
+    characters, (T + 1,)."""
     firsts = np.flatnonzero(np.diff(kinds, prepend=-1)).tolist()
     bounds = zip(firsts, [*firsts[1:], len(kinds)], strict=True) if firsts else ()
     return [Segment(KINDS[kinds[first]], chars[first], chars[end]) for first, end in bounds]

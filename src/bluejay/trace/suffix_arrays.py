@@ -4,6 +4,7 @@ Documents are sorted with an end behind each, which is smaller than any token, s
 document. The ends are then left out again. Memory: two bytes for each token of two bytes, four for its entry.
 """
 
+import shlex
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,13 @@ class Range:
 
 
 def no_corpus(path: Path) -> str:
-    """What is said of a path that is no corpus."""
-    return f"{path} is no corpus: there are no token shards in {path / 'tokens'}"
+    """The message about a path that is not a corpus."""
+    return f"{path} is not a corpus: there are no token shards in {path / 'tokens'}"
+
+
+def to_index(corpus: Path) -> str:
+    """The advice to index a corpus, with the command as a shell takes it."""
+    return f"run bluejay index {shlex.quote(str(corpus))}"
 
 
 def require_native() -> None:

@@ -16,7 +16,7 @@ from bluejay.recipe import STRICT
 from bluejay.tokenizer import Tokenizer
 from bluejay.trace.display import Traced
 from bluejay.trace.document_rows import Row
-from bluejay.trace.index import Places, Searcher
+from bluejay.trace.index import Places, Searcher, integers
 from bluejay.trace.reading import Read, ReadRun
 from bluejay.trace.spans import (
     ALIKE,
@@ -43,7 +43,7 @@ ROW_BITS = 32
 LARGEST = 1 << 20
 """Tokens of a text that are traced at once."""
 Ranks = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Where spans are in each index shard (`Searcher.find`): ranks (shards, spans) from low to before high."""
+"""The ranks of spans in each index shard, low and high, as `Searcher.find` gives them: (shards, spans)."""
 
 
 @dataclass(frozen=True)
@@ -239,13 +239,15 @@ class Tracer:
         return Traced(decoded, ids.tolist(), spans, shares(of_token), segments(of_token, chars), self.notes)
 
     def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:
-        """The token ids of a text, or the given ones. Raises ValueError: they are too many, or unknown."""
+        """The token ids of a text, or the given ones. Raises ValueError: they are no list of integers, too many, or
+        unknown."""
         ids = self.tokenizer.encode(text) if isinstance(text, str) else text
-        if len(ids) > LARGEST:
-            raise ValueError(f"the text has {len(ids):,} tokens; at most {LARGEST:,} are traced at once")
-        if len(ids) and not 0 <= min(ids) <= max(ids) < self.tokenizer.vocab_size:  # some may exceed numpy's integers
-            raise ValueError(f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
-        return np.array(ids, np.int32)
+        found, last = integers(ids), self.tokenizer.vocab_size - 1
+        if found is None or (found.size and found.max() > last):
+            raise ValueError(f"what is traced is a text, or one list of token ids, which are integers from 0 to {last}")
+        if len(found) > LARGEST:
+            raise ValueError(f"the text has {len(found):,} tokens; at most {LARGEST:,} are traced at once")
+        return found
 
     def pieces(self, ids: Sequence[int], encoded: bool) -> list[bytes]:
         """The bytes of each token; of a text that was `encoded`, without the space that this added in front."""
@@ -266,13 +268,15 @@ class Tracer:
 
     def bits(self, ids: NDArray[np.int32], logprobs: Sequence[float | None] | None) -> NDArray[np.float64]:
         """The surprise of each token, in bits: by a model's probabilities, else by how often the token occurs. Raises
-        ValueError: there is not one for each token."""
+        ValueError: there is not one for each token, or one is not finite."""
         if logprobs is not None:
             if len(logprobs) != len(ids):
                 raise ValueError(
                     f"there are {len(logprobs)} logprobs for {len(ids)} tokens; give one for each, or None for it"
                 )
             known = [0.0 if value is None else value for value in logprobs]
+            if wrong := [value for value in known if not math.isfinite(value)]:
+                raise ValueError(f"logprobs holds {wrong[0]}; give a finite number for each token, or None for it")
             return -np.array(known) / math.log(2)
         return self.bits_of_tokens[ids]
 

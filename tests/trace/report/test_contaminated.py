@@ -7,7 +7,7 @@ import pytest
 from bluejay.evals.tasks import Continuation, Generation, Question, Task, WholeText, by_choice
 from bluejay.trace import Index
 from bluejay.trace.indexing import index
-from bluejay.trace.report.contaminated import WORDS, contaminated, stand, text_of
+from bluejay.trace.report.contaminated import WORDS, contaminated, own_words, stand, text_of
 from bluejay.trace.tracing import Source, Tracer
 from tests.trace.conftest import write_corpus
 
@@ -56,8 +56,27 @@ def test_questions_of_each_form_count_with_their_right_answer_and_short_ones_are
     found = contaminated(tracer, Task("t", lambda _: iter(questions), by_choice, "acc"))
     assert found.dirty == {"choice": True, "wrong": False, "word": True, "written": True, "whole": True, "short": False}
     assert found.short == 2  # the wrong choice makes nine words
-    assert found.share.n == 6 and found.share.value == pytest.approx(4 / 6)
+    assert found.share is not None and (found.share.n, found.share.value) == (4, 1.0)
     assert text_of(questions[3]) == begin + end
+
+
+def test_questions_that_are_long_by_the_words_of_every_prompt_are_short(tracer):
+    """Words that no text has between a question and its answer make it no longer."""
+
+    def asked(name: str, n_words: int, n_answer: int, first: int = 100) -> Question:
+        words = READ[first : first + n_words + n_answer]
+        prompt = f"Question: {' '.join(words[:n_words])}\nAnswer:"
+        return Question(name, (Continuation(prompt, f" {' '.join(words[n_words:])}"),))
+
+    sizes = {"both": (WORDS - 1, WORDS - 1), "prompt": (WORDS, 1), "answer": (1, WORDS), "few": (5, 2)}
+    questions = [asked(name, *size, 50 * number) for number, (name, size) in enumerate(sizes.items())]
+    found = contaminated(tracer, Task("t", lambda _: iter(questions), by_choice, "acc"))
+    assert found.dirty == {"both": False, "prompt": True, "answer": True, "few": False} and found.short == 2
+    assert found.share is not None and (found.share.n, found.share.value) == (2, 1.0)
+    short = contaminated(tracer, Task("t", lambda _: iter(questions[::3]), by_choice, "acc"))
+    assert short.share is None and short.short == 2
+    assert own_words(questions) == [WORDS - 1, WORDS, WORDS, 5]
+    assert own_words(questions[:1]) == [2 * WORDS]  # of which nothing says what is the prompt's
 
 
 def test_a_question_is_looked_for_in_the_form_that_texts_have_in_a_corpus():

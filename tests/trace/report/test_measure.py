@@ -23,7 +23,8 @@ OPTIONS = ["--passages", "30", "--samples", "3"]
 def write_task(folder):
     """Questions of which two stand in what the base read."""
     read = "the cat number {} sat on the mat {} times, said the {}th dog. the cat number"
-    texts = [read.format(n, n * n, n) for n in (3, 5)] + [f"nobody ever asked question {n} of a cat" for n in range(8)]
+    other = "nobody in this or any other town ever asked question {} of a cat"
+    texts = [read.format(n, n * n, n) for n in (3, 5)] + [other.format(n) for n in range(8)]
     rows = [{"question": text, "choices": [" a", " b"], "gold": 0} for text in texts]
     (folder / "cats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "cats.toml").write_text(OWN)

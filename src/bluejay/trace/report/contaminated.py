@@ -25,7 +25,8 @@ AT_ONCE = 500
 """Questions that are looked for at once."""
 TEXT = (
     f"A question is contaminated where {WORDS} words of it in a row, with its right answer, stand as they are in a "
-    "sequence that the run read. Its examples do not count. Scores are those of the contaminated and of the other "
+    "sequence that the run read. Its examples do not count, and a question that has so many only with the words of "
+    "every prompt, such as Answer:, is too short to tell. Scores are those of the contaminated and of the other "
     "questions apart."
 )
 
@@ -37,12 +38,14 @@ class Contamination:
     dirty: dict[str, bool]
     """By the question's name."""
     short: int
-    """Questions with too few words to tell, which count as clean."""
+    """Clean questions with too few words of their own in a row to tell (`own_words`)."""
 
     @property
-    def share(self) -> Estimate:
-        """The share of contaminated questions."""
-        return mean([float(one) for one in self.dirty.values()])
+    def share(self) -> Estimate | None:
+        """The share of contaminated questions, without those that are too short to tell; None if all are."""
+        n_dirty = sum(self.dirty.values())
+        n_clean = len(self.dirty) - n_dirty - self.short
+        return mean([1.0] * n_dirty + [0.0] * n_clean) if n_dirty + n_clean else None
 
 
 def contamination(
@@ -58,11 +61,14 @@ def contamination(
             left_out[task.name] = str(error)
             continue
         left_out |= evaluation.not_run
-        share = found.share
-        rows.append((f"{task.name}: contaminated questions", share))
-        bars.append(Bar(task.name, share.value, share.low, share.high))
+        if (share := found.share) is not None:
+            rows.append((f"{task.name}: contaminated questions", share))
+            bars.append(Bar(task.name, share.value, share.low, share.high))
         if found.short:
-            notes.append(f"{task.name}: {found.short} of {share.n} questions have fewer than {WORDS} words; clean")
+            notes.append(
+                f"{task.name}: {found.short} of {len(found.dirty)} questions have fewer than {WORDS} words of their "
+                "own in a row and are not among these; their scores count as clean"
+            )
         for result in evaluation.results[:1]:
             numbers = [found.dirty.get(question.id, False) for question in asked(task, [scorer], settings)[0]]
             rows += scores_of(result, np.array(numbers))
@@ -85,22 +91,47 @@ def scores_of(result: Result, dirty: np.ndarray) -> list[tuple[str, Estimate]]:
 
 def contaminated(tracer: Tracer, task: Task) -> Contamination:
     """Which questions of a task were there to read. Raises ValueError: its data cannot be had."""
-    texts = {question.id: text_of(question) for question in task.questions(0)}
-    short = sum(len(text.split()) < WORDS for text in texts.values())
-    return Contamination(dict(zip(texts, stand(tracer, list(texts.values())), strict=True)), short)
+    questions = list(task.questions(0))
+    found = stand(tracer, list(map(text_of, questions)))
+    short = sum(not one and n < WORDS for one, n in zip(found, own_words(questions), strict=True))
+    return Contamination(dict(zip((question.id for question in questions), found, strict=True)), short)
 
 
 def text_of(question: Question) -> str:
     """What a question says, with its right answer, in the form that texts have in a corpus."""
-    request, text = question.requests[question.gold if question.choices else 0], ""
+    return normalise_text(well_formed("".join(parts_of(question))))
+
+
+def parts_of(question: Question) -> tuple[str, str]:
+    """The prompt of a question and its right answer; of a whole text that, and nothing."""
+    request = question.requests[question.gold if question.choices else 0]
     match request:
         case Continuation():
-            text = request.context + request.text
+            return request.context, request.text
         case Generation():
-            text = request.prompt + "".join(f" {answer}" for answer in question.answers[:1])
+            return request.prompt, "".join(f" {answer}" for answer in question.answers[:1])
         case WholeText():
-            text = request.text
-    return normalise_text(well_formed(text))
+            return request.text, ""
+        case _:
+            return "", ""
+
+
+def own_words(questions: Sequence[Question]) -> list[int]:
+    """For each question the most words in a row that are of it or of its right answer, and not the beginning or the end
+    of every prompt, such as `Answer:`, which texts do not have between the two."""
+    parts = [(prompt.split(), answer.split()) for prompt, answer in map(parts_of, questions)]
+    prompts = [prompt for prompt, _ in parts]
+    several = len(set(map(tuple, prompts))) > 1  # of a single one it cannot be known
+    before = n_shared(prompts) if several else 0
+    after = n_shared([prompt[::-1] for prompt in prompts]) if several else 0
+    own = ((len(prompt) - before - after, len(answer)) for prompt, answer in parts)
+    return [max(one) if after else sum(one) for one in own]
+
+
+def n_shared(rows: Sequence[Sequence[str]]) -> int:
+    """How many words all rows begin with alike."""
+    columns = enumerate(zip(*rows, strict=False))
+    return next((at for at, words in columns if len(set(words)) > 1), min(map(len, rows)))
 
 
 def stand(tracer: Tracer, texts: Sequence[str]) -> list[bool]:

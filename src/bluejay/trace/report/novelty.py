@@ -61,4 +61,4 @@ def new_share(matches: Sequence[np.ndarray], n: int, clusters: Sequence[str]) ->
     found = [matched[: max(0, len(matched) - n + 1)] < n for matched in matches]
     if not any(map(len, found)):
         return None
-    return ratio([one.sum() for one in found], [len(one) for one in found], clusters).share
+    return ratio([one.sum() for one in found], [len(one) for one in found], clusters, share=True)
