@@ -53,3 +53,17 @@ def test_the_commands_that_a_new_recipe_names_can_be_pasted(tmp_path, monkeypatc
     run("new", "my novel", "a text.txt")
     printed = capsys.readouterr().out
     assert "bluejay pile build 'my novel/pile.toml' && bluejay train 'my novel/train.toml'" in printed
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "-notes.txt"], ["train", "-notes.txt", "--minutes", "1"], ["card", "run", "-notes.txt"]]
+)
+def test_a_file_whose_name_begins_like_an_option_is_told_how_to_write_it(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-notes.txt").write_text("text")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "; -notes.txt begins like an option: write ./-notes.txt (see bluejay" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "-other.txt"])
+    assert "begins like an option" not in capsys.readouterr().err

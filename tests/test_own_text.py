@@ -171,7 +171,7 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     capsys.readouterr()
     main([*force[:-1], "--json"])
     said = capsys.readouterr()
-    assert "goes on by runs/a/train.toml" in said.err and json.loads(said.out)["trained"]["model"] == "runs/a/model"
+    assert "continues with runs/a/train.toml" in said.err and json.loads(said.out)["trained"]["model"] == "runs/a/model"
 
 
 def test_too_little_memory_for_a_trial_is_one_sentence(here, monkeypatch):
@@ -180,7 +180,7 @@ def test_too_little_memory_for_a_trial_is_one_sentence(here, monkeypatch):
 
     monkeypatch.setattr(own_text, "Run", no_memory)
     recipe = own_text.training_recipe(Path("none"), "a", None, 2, 64, 1_000_000)
-    with pytest.raises(ValueError, match="the memory of the device is not enough"):
+    with pytest.raises(ValueError, match="the device has too little memory"):
         own_text.speed_of(recipe, 1.0)
 
 
@@ -256,6 +256,12 @@ def test_what_was_left_out_of_a_text_is_said(here, byte_tokenizer_folder, capsys
     assert pq.read_table(listed).num_rows == 3
 
 
+def test_a_table_without_texts_is_told_how_it_is_learnt(here, capsys):
+    Path("my chats.jsonl").write_text('{"messages": []}\n' * 9)
+    says = "has no field text: it has messages; `bluejay new FOLDER 'my chats.jsonl'` writes a recipe, in whose source"
+    refused(["train", "my chats.jsonl"], says, capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -322,6 +328,8 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
     [
         (["train", "none.txt"], "no recipe at none.txt, and no text: there is no such file or folder"),
         (["new", "small.txt"], "small.txt is a file; name a folder first: bluejay new FOLDER small.txt"),
+        (["new", "small.txt", "a b"], "name a folder first: bluejay new FOLDER 'a b'"),
+        (["card", "small.txt"], "small.txt is not the folder of a run: it is a file; name one run"),
         (["train", "small.txt", "--output", "small.txt"], "small.txt is a file; name a folder"),
         (["recipes", "train/quickstart", "--to", "small.txt"], "small.txt is a file; name a folder"),
         (["new", "mine", "none.txt"], "there is no such file or folder"),
@@ -337,7 +345,7 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
         (["train", "recipes/train/quickstart.toml", "--force"], "train.tokens is the length of a recipe's run"),
         (["train", "recipes/train/quickstart.toml", "--export", "5", "--profile"], "give one of the two"),
         (["train", "run"], "run is the folder of a run; bluejay train run/recipe.toml --output run goes on with it"),
-        (["card", "run"], "run is no finished run; bluejay train run/recipe.toml --output run goes on with it"),
+        (["card", "run"], "run is not a finished run; bluejay train run/recipe.toml --output run goes on with it"),
         (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be a number above 0"),
         (["train", "small.txt", "--minutes", "inf"], "minutes is inf; it must be a number above 0"),
         (["train", "small.txt", "--minutes", "nan"], "minutes is nan; it must be a number above 0"),

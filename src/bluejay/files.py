@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,19 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def unnested(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A record in which the objects that hold fields of names such as data.text are replaced by their entries, under
+    such names."""
+    found = dict(record)
+    for name in names:
+        while name not in found:
+            outer = next((key for key in found if name.startswith(f"{key}.") and isinstance(found[key], dict)), None)
+            if outer is None:
+                break
+            found = {f"{outer}.{key}": value for key, value in found.pop(outer).items()} | found
+    return found
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -6,24 +6,27 @@ which command makes it.
 """
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.evals.estimates import shown, span
 from bluejay.evals.evaluation_file import identity_at
-from bluejay.files import parse_json, write_text
-from bluejay.gpt.formats.companions import licence_of
+from bluejay.files import parse_json, set_aside, write_text
+from bluejay.gpt.formats.companions import TRAINED_ON, licence_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.pile.report.card import table
 from bluejay.pile.report.counts import Report
-from bluejay.progress import format_bytes, format_duration
+from bluejay.progress import format_bytes, format_duration, say
 from bluejay.tokens import corpus_of
-from bluejay.train.checkpoint.result import Result, hashes_of, how_to_go_on, read_result, write_result
-from bluejay.train.recipe import TrainRecipe
+from bluejay.train.checkpoint.result import Result, command_of, hashes_of, how_to_go_on, read_result, write_result
+from bluejay.train.checkpoint.trained_on import read_trained_on
+from bluejay.train.recipe import TrainRecipe, is_examples
 from bluejay.train.report.metrics import draw_loss, read_metrics
 from bluejay.train.report.runs import RunSummary, read_run
 
@@ -73,20 +76,23 @@ def write_model_card(
     licence: str | None = None,
     watts: float | None = None,
 ) -> Path:
-    """Write the card and its picture into the model directory of a finished run; returns the path of the card. The
-    arguments and the errors are those of `model_card`."""
+    """Write the card and its picture into the model directory of a finished run; returns the path of the card. One
+    that somebody else wrote, or changed, is renamed. The arguments and the errors are those of `model_card`."""
     text, result = model_card(run, evaluation, memorisation, licence, watts), read_result(run)
     assert result is not None
-    written = {name: value for name, value in result.files.items() if name.startswith("model/")}
-    as_written = written and written.items() <= hashes_of(run, "model").items()
+    own, there, path = {f"model/{CARD}", f"model/{PICTURE}"}, hashes_of(run, "model"), run / "model" / CARD
+    known = result.files.get(f"model/{CARD}")
+    if there.get(f"model/{CARD}", known) != known and path.read_bytes() != text.encode():
+        say(f"WARNING: {path} is not as `bluejay card` wrote it; renamed to {set_aside(path, 'other').name}")
+    written = {name: value for name, value in result.files.items() if name.startswith("model/") and name not in own}
+    as_written = written and written.items() <= there.items()
     recipe = recipes.load(TrainRecipe, run / "recipe.toml")
     draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
-    write_text(run / "model" / CARD, text)
+    write_text(path, text)
     if as_written:  # the card is the run's own, too
         now = hashes_of(run, "model")
-        own = {name: now[name] for name in (f"model/{CARD}", f"model/{PICTURE}")}
-        write_result(run, replace(result, files=result.files | own))
-    return run / "model" / CARD
+        write_result(run, replace(result, files=result.files | {name: now[name] for name in own}))
+    return path
 
 
 def model_card(
@@ -99,17 +105,21 @@ def model_card(
     """The card of a finished run's model, in Markdown.
 
     `evaluation` and `memorisation` are folders of reports, below the run by default; `watts` is the machine's power.
-    Raises ValueError or FileNotFoundError: the run is not finished, or a folder holds no report.
+    Raises ValueError or FileNotFoundError: the run is not finished, its model was replaced by another one, or a folder
+    holds no report.
     """
     summary, result = read_run(run), read_result(run)
     if result is None or not (run / "model").is_dir():
-        raise ValueError(f"{run} is no finished run; {how_to_go_on(run)}")
-    recipe, identity = recipes.load(TrainRecipe, run / "recipe.toml"), identity_at(run / "model")
+        raise ValueError(f"{run} is not a finished run; {how_to_go_on(run)}")
+    recipe = recipes.load(TrainRecipe, run / "recipe.toml")
+    check_model(run, recipe, result)
+    identity = identity_at(run / "model")
     if summary.steps_done < recipe.steps:  # of the metrics, only a part is there
         tokens = recipe.steps * recipe.train.batch_tokens
         summary = replace(summary, steps_done=recipe.steps, tokens=tokens, seconds=0.0)
     stated = licence or licence_of(run / "model")
-    asks, traces = f"bluejay eval {run} --suite small --report {run / EVALUATION}", f"bluejay trace report {run}"
+    asks = f"bluejay eval {quoted(run)} --suite small --report {quoted(run / EVALUATION)}"
+    traces = f"bluejay trace report {quoted(run)}"
     lines = [
         *front(stated),
         *beginning(run, recipe, summary),
@@ -123,6 +133,27 @@ def model_card(
         *repetition(run, recipe, result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def check_model(run: Path, recipe: TrainRecipe, result: Result) -> None:
+    """Raise ValueError if the model in a run's folder says that another run wrote it, or no more that this one did;
+    warn of other weights, which may be the same ones in another type."""
+    model = run / "model"
+    known, is_own = read_trained_on(model), f"model/{TRAINED_ON}" not in result.files
+    if known is not None:
+        both = [recipes.check(TrainRecipe, known.recipe, str(model / TRAINED_ON)).same_run(), recipe.same_run()]
+        for one in both:
+            del one["train"]["tokens"]  # several numbers are as many steps
+        is_own = known.step == recipe.steps and both[0] == both[1]
+    if not is_own:
+        raise ValueError(
+            f"{model} is not the model that this run wrote, so the run's figures are not its own; "
+            f"{command_of(run)} writes that again, and renames this one"
+        )
+    there = hashes_of(run, "model")
+    weights = (name for name in result.files if fnmatch(name, "model/model*.safetensors"))
+    if other := next((name for name in weights if there.get(name) != result.files[name]), None):
+        say(f"WARNING: {run / other} is not as the run wrote it; of other weights, the run's figures are not true")
 
 
 def front(licence: str | None) -> Iterator[str]:
@@ -142,7 +173,8 @@ def beginning(run: Path, recipe: TrainRecipe, summary: RunSummary) -> Iterator[s
         f"embedding and the head: {config.n_layer} layers of width {config.d_model:,} with {config.n_head} heads, "
         f"{config.vocab_size:,} tokens, context {config.n_ctx:,}. It read {summary.tokens:,} tokens{start}.\n"
     )
-    yield f'```\nbluejay generate {run / "model"} "A prompt"\nbluejay serve {run / "model"}\n```\n'
+    model = quoted(run / "model")
+    yield f'```\nbluejay generate {model} "A prompt"\nbluejay serve {model}\n```\n'
 
 
 def data(run: Path, recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
@@ -207,11 +239,12 @@ def held_out(recipe: TrainRecipe, result: Result) -> Iterator[str]:
     """The loss on held-out text."""
     rows = [("held-out text", "bits per byte"), ("all", f"{result.held_out['bits_per_byte']:.3f}")]
     rows += [(name, f"{value:.3f}") for name, value in (result.held_out.get("components") or {}).items()]
+    of = f"{recipe.evaluate.tokens:,} tokens, as many of each component as there are. Other documents"
+    if is_examples(recipe.data.held_out):
+        of = f"the answers in examples of at most {recipe.evaluate.tokens:,} tokens together. Other examples"
+    of += ", and more of them, give other figures: an evaluation says its own."
     yield "## Held-out loss\n"
-    yield (
-        f"What the run measured at its end, on {recipe.evaluate.tokens:,} tokens, as many of each component as there "
-        "are. Other documents, and more of them, give other figures: an evaluation says its own.\n"
-    )
+    yield f"What the run measured at its end, on {of}\n"
     yield table(rows)
 
 
@@ -290,7 +323,7 @@ def inside(run: Path, identity: str) -> Iterator[str]:
     """The strongest heads of the model, and of those that the run kept on its way. Raises ValueError: the file holds
     something else."""
     path = run / HEADS
-    command = f"bluejay lens {run} --heads --output {path}"
+    command = f"bluejay lens {quoted(run)} --heads --output {quoted(path)}"
     yield "## Heads\n"
     if not path.is_file():
         yield f"Not measured: `{command}` does it.\n"
@@ -327,14 +360,22 @@ def use_and_limits(recipe: TrainRecipe) -> Iterator[str]:
 
 def repetition(run: Path, recipe: TrainRecipe, result: Result) -> Iterator[str]:
     """How to repeat the run: its corpora, where their recipes lie in the run, and its own recipe, in as many processes
-    as the run had, or, where it did not record them, as its mesh needs."""
+    as the run had, or, where it did not record them, as its mesh needs; in another folder than this run's, with which
+    the command would only go on."""
     processes = result.processes or math.prod(max(1, size) for size in astuple(recipe.mesh))
-    train = f"bluejay train {run / 'recipe.toml'}" + (f" --processes {processes}" if processes > 1 else "")
+    train = f"bluejay train {quoted(run / 'recipe.toml')}" + (f" --processes {processes}" if processes > 1 else "")
+    if (run / "checkpoints").is_dir() or run.resolve() == recipe.directory.resolve():
+        train += f" --output {quoted(run.with_name(f'{run.resolve().name}-again'))}"
     text = (run / "recipe.toml").read_text(encoding="utf-8")
     yield "## To repeat it\n"
-    builds = [f"bluejay pile build {path}\n" for path in sorted(run.glob(f"{CORPORA}/*/recipe.toml"))]
+    builds = [f"bluejay pile build {quoted(path)}\n" for path in sorted(run.glob(f"{CORPORA}/*/recipe.toml"))]
     if builds:
         yield f"```\n{''.join(builds)}{train}\n```\n"
     else:
         yield f"`{train}`, with the corpora above in their places. The recipe:\n"
     yield f"```toml\n{text}```"
+
+
+def quoted(path: Path) -> str:
+    """A path in a command, as a shell takes it."""
+    return shlex.quote(str(path))

@@ -5,7 +5,7 @@ tokens follow from the speed of this machine and the minutes that the run may ta
 """
 
 import dataclasses
-import lzma
+import json
 import math
 import re
 import shlex
@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from bluejay import recipe as recipes
 from bluejay.files import TEMPORARY, require_writable
@@ -26,13 +24,15 @@ from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report.counts import add_counts, largest
 from bluejay.pile.sources.folder import sources_of, tree_of
 from bluejay.progress import format_duration, say
+from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.checkpoint.checkpoints import Checkpoints
 from bluejay.train.checkpoint.owner import owned
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.device import within_memory
 from bluejay.train.loop import Run, Trained, timeout, train
-from bluejay.train.recipe import Checkpoint, TrainRecipe
+from bluejay.train.recipe import Checkpoint, TrainRecipe, is_examples
+from bluejay.train.report.compressor import xz_bits_per_byte
 from bluejay.train.schedule import Schedule
 
 SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
@@ -114,25 +114,25 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     with owned(directory):  # nothing is replaced while another process trains there
         corpus = target if is_corpus(target) else corpus_made_of(target, directory, init, force)
         if end - time.monotonic() < least:
-            took, trains = (format_duration(seconds) for seconds in (time.monotonic() - began, least))
-            of = format_duration(60 * minutes)
-            say(f"preparing the text took {took} of {of}; training takes {trains} all the same")
+            took, of, trains = map(format_duration, (time.monotonic() - began, 60 * minutes, least))
+            say(f"preparing the text took {took}, and --minutes allows {of}; training takes {trains} all the same")
             end = time.monotonic() + least
         if path.exists() and not force:
             check_corpus(path, corpus)
-            say(f"goes on by {path}; --force chooses sizes anew")
+            say(f"continues with {path}; --force chooses sizes anew")
         else:
             recipe = sized(corpus, directory, name or name_of(target), init, end - time.monotonic())
             storage = fields.get("checkpoint.storage")
             Checkpoints(directory / "checkpoints", Checkpoint(storage=storage)).remove_stale(-1)
             recipes.save(recipe, path)
     here = [*overrides, "--output", str(directory)]  # which may have been moved
-    trained = train(recipes.load(TrainRecipe, path, here))
     recipe = recipes.load(TrainRecipe, path, here[-2:])
-    if recipe.train.schedule.kind == FIRST_SCHEDULE:
+    is_first = recipe.train.schedule.kind == FIRST_SCHEDULE
+    trained = train(recipes.load(TrainRecipe, path, here), more_follows=is_first)
+    if is_first:
         recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
         trained = train(recipes.load(TrainRecipe, path, here))
-    return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
+    return Result(trained, corpus, time.monotonic() - began, xz_bits_per_byte(corpus))
 
 
 def as_text(override: tuple[str, str]) -> tuple[str, str]:
@@ -173,7 +173,8 @@ def new(directory: Path, text: Path | None = None) -> list[Path]:
     if there := [path for path in paths if path.exists()]:
         raise ValueError(f"{there[0]} is there already; name another folder")
     if directory.is_file():
-        raise ValueError(f"{directory} is a file; name a folder first: bluejay new FOLDER {text or directory}")
+        command = f"bluejay new FOLDER {shlex.quote(str(text or directory))}"
+        raise ValueError(f"{directory} is a file; name a folder first: {command}")
     require_writable(directory, is_folder=True)
     name = name_of(directory)
     if text is None:
@@ -203,12 +204,23 @@ def corpus_made_of(target: Path, directory: Path, init: str | None, force: bool)
     path = write_corpus_recipe(target, directory, init, force)
     try:
         built = build(recipes.load(PileRecipe, path), force=force)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         if is_new:
             path.unlink()
+        if "has no documents" in str(error) and is_examples(target.name):
+            raise ValueError(f"{error}; {other_uses(target)}") from None
         raise
     say_skipped(built)
     return built.directory
+
+
+def other_uses(table: Path) -> str:
+    """How a table is learnt of which no text could be read: its rows may be examples, or the text has another name."""
+    new = f"bluejay new FOLDER {shlex.quote(str(table))}"
+    return (
+        f'`{new}` writes a recipe, in whose source text = "NAME" names another column; and a recipe with init and '
+        f"data.train = [{{ shards = {json.dumps(str(table), ensure_ascii=False)} }}] learns answers to prompts"
+    )
 
 
 def check_corpus(path: Path, corpus: Path) -> None:
@@ -325,8 +337,6 @@ def choose_size(corpus: Path, name: str, seconds: float, n_tokens: int, trial: f
 
 def vocabulary_of(corpus: Path) -> int:
     """Tokens in the vocabulary of a corpus."""
-    from bluejay.tokenizer import Tokenizer
-
     return Tokenizer.load(corpus).vocab_size
 
 
@@ -388,12 +398,3 @@ def speed_of(recipe: TrainRecipe, seconds: float) -> float:
             durations.append(time.perf_counter() - began)
     measured = durations[2:]  # the first ones are slower: memory is allocated, kernels are chosen
     return recipe.train.batch_tokens * len(measured) / sum(measured)
-
-
-def xz_of_held_out_text(corpus: Path) -> float | None:
-    """Bits per byte of `xz -9` on the held-out documents of a corpus; None if they are not there."""
-    folder = corpus / "documents" / "valid.parquet"
-    if not folder.is_dir():
-        return None
-    text = "".join(pq.read_table(folder, columns=["text"])["text"].to_pylist()).encode()
-    return 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text) if text else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
+from bluejay.gpt.presets import PRESETS
 from bluejay.plan.hardware import Hardware, load
 from bluejay.plan.plan import Plan, plan
 from bluejay.train.recipe import TrainRecipe
@@ -66,7 +67,7 @@ class Run:
         }
         values["data"]["mask_documents"] = False
         if self.init is None:
-            values["model"] = {"vocab_size": 32000} | self.model
+            values["model"] = {"vocab_size": PRESETS[self.model["preset"]].vocab_size} | self.model
         else:
             values |= {"init": self.init, "lora": self.lora}
             values["train"]["schedule"] = {"warmup": 0.1}

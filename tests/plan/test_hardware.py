@@ -18,6 +18,11 @@ def test_the_descriptions_load(path):
     assert load(Path(path.stem), []) == load(Path(path.name), []) == hardware
 
 
+def test_unknown_hardware_is_answered_with_what_is_known():
+    with pytest.raises(FileNotFoundError, match=r"no hardware at b200; .*h100, h200, .* come with bluejay"):
+        load(Path("b200"), [])
+
+
 def test_float32_is_planned_as_it_is_computed():
     h100 = load(DIRECTORY / "h100.toml", [])
     assert [h100.rate(precision) / 1e12 for precision in ("float32", "tf32", "bfloat16")] == [67, 494, 989]

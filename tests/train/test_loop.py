@@ -67,6 +67,20 @@ def wait_for_rows(file: Path, count: int) -> None:
         time.sleep(0.002)
 
 
+def test_a_signal_in_the_last_step_stops_what_follows_it(recipe_file, tmp_path, load_recipe, monkeypatch):
+    recipe, measure = load_recipe(recipe_file, *SHORT), loop.Run.measure
+
+    def stopped(run: loop.Run) -> HeldOutLoss:
+        signal.raise_signal(signal.SIGTERM)
+        return measure(run)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 10 of 10"):
+        patch.setattr(loop.Run, "measure", stopped)
+        train(recipe, more_follows=True)
+    assert not (tmp_path / "run/model").exists()
+    assert train(recipe, more_follows=True).steps == 10  # it is done, and its model is written
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(recipe_file, tmp_path, load_recipe):
     exact = ("--train.tokens", "512", "--train.precision", "float32")
     train(load_recipe(recipe_file, *exact, "--output", f"{tmp_path}/whole"))

@@ -119,11 +119,17 @@ def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int
     """Hardware from a TOML file such as recipes/hardware/h100.toml, for which its name, h100, is enough; without one,
     this machine (`measure`).
 
-    Raises the errors of `bluejay.recipe.load`.
+    Raises the errors of `bluejay.recipe.load`; FileNotFoundError, with the names that there are, for an unknown one.
     """
     if path is not None:
-        named = None if path.exists() else shipped.by_name(Path("hardware") / path)
-        return recipes.load(Hardware, named or path, overrides)
+        named = (None if path.exists() else shipped.by_name(Path("hardware") / path)) or shipped.find(path)
+        if not named.exists():
+            known = [name.removeprefix("hardware/") for name in shipped.recipes() if name.startswith("hardware/")]
+            raise FileNotFoundError(
+                f"no hardware at {path}; {', '.join(known)} come with bluejay, and `bluejay recipes hardware/{known[0]}` "
+                "copies one to describe another"
+            )
+        return recipes.load(Hardware, named, overrides)
     return recipes.check(Hardware, recipes.plain(measure(tokens, width)), "this machine", overrides)
 
 

@@ -67,13 +67,13 @@ class Trained:
         )
 
 
-def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
+def train(recipe: TrainRecipe, profile: bool = False, more_follows: bool = False) -> Trained:
     """Run a recipe to its end, from its newest checkpoint if there is one. A finished run is not repeated.
 
     A run that is interrupted at any point and started again ends with bit-identical weights. `profile` also writes
-    PyTorch's trace of a few steps. Raises Interrupted after SIGINT, SIGTERM or SIGHUP, once the state is saved;
-    ValueError or OSError for errors that the user can correct, among them that another run owns the directory and that
-    the device's memory is not enough.
+    PyTorch's trace of a few steps. Raises Interrupted after SIGINT, SIGTERM or SIGHUP, once the state is saved, in the
+    last step only if more training follows; ValueError or OSError for errors that the user can correct, among them that
+    another run owns the directory and that the device's memory is not enough.
     """
     with (
         unfailing_messages(),
@@ -85,7 +85,7 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
         if profile:
             check_steps_left(recipe.steps - run.state.step)
         run.begin()
-        return run.finish() if run.state.step == recipe.steps else run.train(profile)
+        return run.finish() if run.state.step == recipe.steps else run.train(profile, more_follows)
 
 
 def export(recipe: TrainRecipe, step: int) -> Path:
@@ -165,7 +165,7 @@ class Run:
         if missed := missed_models(self.checkpoints, self.recipe, self.state.step):
             say(f"WARNING: {missed}")
 
-    def train(self, profile: bool) -> Trained:
+    def train(self, profile: bool, more_follows: bool = False) -> Trained:
         """Train to the end and return the result. Raises Interrupted if the user stops the run."""
         recipe = self.recipe
         if self.world.is_main:
@@ -177,7 +177,7 @@ class Run:
         self.say(f"training {recipe.name}: {size}, {recipe.steps:,} steps, {self.state.precision}, in {self.directory}")
         if self.state.step:
             self.say(f"resuming after step {self.state.step:,}")
-        self.steps(profile)
+        self.steps(profile, more_follows)
         return self.finish()
 
     def keep_model(self) -> Path:
@@ -192,7 +192,7 @@ class Run:
         """Write the model as it is. Every process must call this."""
         gather_weights(self.world, self.model, lambda weights: self.initial.export(weights, path, self.state))
 
-    def steps(self, profile: bool) -> None:
+    def steps(self, profile: bool, more_follows: bool) -> None:
         """The loop over the steps: evaluates, saves and rolls back when due, and stops when asked to."""
         recipe, kept = self.recipe, self.recipe.checkpoint.kept_steps(self.recipe.steps)
         with (
@@ -241,7 +241,7 @@ class Run:
                     self.checkpoints.save(self.state, self.model, self.optimizer)
                 if last or stop:
                     self.checkpoints.wait()
-                if stop and not last:
+                if (signals and more_follows) if last else stop:
                     message = f"stopped after step {step:,} of {recipe.steps:,}; run the same command to resume"
                     raise Interrupted(message, signals[0] if signals else signal.SIGTERM)  # another process got it
 

@@ -96,7 +96,7 @@ class Data:
     columns: dict[str, str] = field(default_factory=dict)
     """Columns of files of examples whose names are not known: { prompt = "...", completion = "..." } for plain text,
     { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }; beside
-    user or messages also system."""
+    user or messages also system. A dot leads into an object: { text = "data.text" }."""
     chat_template: PathText | None = None
     """A Jinja file with the chat template that conversations are written with. Default: the model's own."""
     tokenizer: PathText | None = None

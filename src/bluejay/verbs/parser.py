@@ -2,14 +2,15 @@
 
 import argparse
 import difflib
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bluejay.fields import pair
-from bluejay.train.distributed.processes import speaking_for_all
+from bluejay.train.distributed.processes import reporting_once
 
 TEXTS = ("prompt", "text")
 """The arguments of verbs that are texts, which may be several words."""
@@ -20,9 +21,13 @@ KINDS = {int: "a whole number", float: "a number", pair: "TOKEN=NUMBER"}
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and that takes a text that stands after options."""
 
+    words: Sequence[str] = ()
+    """What is parsed, for errors."""
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Argparse takes an optional argument only beside the one before it: give it the one word that is left over.
         After `--`, it may begin with dashes."""
+        self.words = args or ()
         found, rest = super().parse_known_args(args, namespace)
         words = [word for word in rest if word != "--"]
         left = [one for one in self._actions if one.nargs == "?" and not one.option_strings]
@@ -53,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report the mistake and exit with code 2."""
-        fail(f"{message} (see {self.prog} --help)")
+        fail(f"{message}{dashed_file(self.words)} (see {self.prog} --help)")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Exit after a help text, whose reader may be gone."""
@@ -63,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
 def fail(message: object, mends_itself: bool = False) -> NoReturn:
     """Report a user's mistake in one line on standard error and exit with code 2."""
-    with nullcontext() if mends_itself else speaking_for_all():
+    with nullcontext() if mends_itself else reporting_once():
         print("error:", " ".join(str(message).split()), file=sys.stderr)
     sys.exit(2)
 
@@ -77,7 +82,13 @@ def refuse(words: list[str], parser: argparse.ArgumentParser) -> NoReturn:
         advice = "".join(f"; did you mean {option}?" for option in near)
     elif any(one.dest in TEXTS for one in parser._actions):
         advice = "; a text of several words stands between quotes"
-    fail(f"unrecognized arguments: {' '.join(words)}{advice} (see {parser.prog} --help)")
+    fail(f"unrecognized arguments: {' '.join(words)}{dashed_file(words) or advice} (see {parser.prog} --help)")
+
+
+def dashed_file(words: Sequence[str]) -> str:
+    """How to write the first of some words that names a file and was taken for an option; empty where none does."""
+    here = next((word for word in words if word.startswith("-") and word != "--" and Path(word).exists()), None)
+    return "" if here is None else f"; {here} begins like an option: write {shlex.quote(f'./{here}')}"
 
 
 def require_verb_first(words: list[str], parser: argparse.ArgumentParser) -> None:

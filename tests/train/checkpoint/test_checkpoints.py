@@ -104,7 +104,7 @@ def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monke
             checkpoints.read(path)
         if file.name != "state.json":
             file.unlink()
-            with pytest.raises(DamagedCheckpoint, match=file.name):
+            with pytest.raises(DamagedCheckpoint, match=f"{file.name} is missing"):
                 checkpoints.read(path)
         file.write_bytes(whole)
     assert checkpoints.read(path) == state(1)
@@ -183,6 +183,18 @@ def test_without_a_marker_there_is_no_checkpoint(trainee, tmp_path):
     assert checkpoints.newest()[1].step == 1
     checkpoints.remove_stale(1)
     assert [path.name for path in checkpoints.directory.iterdir()] == ["step-1"]
+
+
+def test_a_file_with_the_name_of_a_checkpoint_stays_under_another_name(trainee, tmp_path, capsys):
+    checkpoints = make(tmp_path, trainee, 1)
+    for name in ("step-1.txt", "step-8"):
+        (checkpoints.directory / name).write_text("notes")
+    (checkpoints.directory / "step-9").symlink_to("nowhere")
+    checkpoints.remove_stale(1)
+    there = sorted(path.name for path in checkpoints.directory.iterdir())
+    assert there == ["step-1", "step-1.txt", "step-8.other", "step-9.other"]
+    assert (checkpoints.directory / "step-8.other").read_text() == "notes"
+    assert "step-8 is not a checkpoint; renamed to step-8.other" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(trainee, tmp_path, file_size_limit):

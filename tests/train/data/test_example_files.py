@@ -73,7 +73,7 @@ def test_all_kinds_of_file_give_the_same_rows(name, tmp_path):
         ("a.jsonl.gz", gzip.compress(b" \n\n", mtime=0), "is empty"),
         ("a.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "is damaged"),
         ("a.parquet", b"PAR1 and no more", "is not Parquet"),
-        ("a.csv", b'prompt,completion\n"a"b,c\n', "line 2 is no row of a table"),
+        ("a.csv", b'prompt,completion\n"a"b,c\n', "line 2 is not a row of a table"),
         ("a.csv", b"prompt,completion\n\xff,b\n", "line 2 is not UTF-8; spreadsheets save it so"),
         ("a.csv", b"prompt,completion,completion\na,b,c\n", "has two columns of the name completion"),
         ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "is a pointer of Git LFS"),

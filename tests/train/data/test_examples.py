@@ -81,6 +81,21 @@ def test_a_mapping_names_the_columns_that_nobody_knows():
     assert example({"chat": TURNS, "rolle": "Be"}, CHAT, {"messages": "chat", "system": "rolle"}) == (SYSTEM, *ASKED)
 
 
+def test_a_dot_leads_to_a_column_within_an_object(tmp_path, capsys):
+    columns = {"prompt": "data.q", "completion": "data.a.text"}
+    rows = [{"id": 1, "data": {"q": "Hi", "a": {"text": "Yo"}, "b": 2}}, {"data.q": "Ho", "data.a.text": "Ya"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [one for _, one in read_examples(tmp_path / "a.jsonl", columns, PLAIN)] == [
+        Pair("Hi", "Yo"),
+        Pair("Ho", "Ya"),
+    ]
+    said = capsys.readouterr().err
+    assert "reads the columns data.q, data.a.text; not used: " in said and "data.b" in said and "WARNING" not in said
+    (tmp_path / "a.jsonl").write_text('{"data": {"q": "Hi"}}\n')
+    with pytest.raises(ValueError, match=r"has the columns data\.q, which are no known form"):
+        list(read_examples(tmp_path / "a.jsonl", columns, PLAIN))
+
+
 def test_a_column_that_only_later_rows_have_is_read_or_said_to_be_unused(tmp_path, capsys):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "b", "id": 1, "system": "S"}]
     rows += [{"instruction": "a", "context": "c", "output": "b"}, {"instruction": "a", "input": "c", "output": "b"}]

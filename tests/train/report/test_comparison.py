@@ -121,7 +121,11 @@ def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file
     file = Path(tuned.data.held_out)
     rows = file.read_text()
     file.write_text("".join(rows.splitlines(keepends=True)[1:]))
-    assert f"talk.jsonl was changed since {tuned.directory} was measured on it" in fails(str(tuned.directory))
+    spaced = tuned.directory.rename(tmp_path / "my run")
+    said = fails(str(spaced))
+    assert f"talk.jsonl was changed since {spaced} was measured on it" in said
+    assert f"bluejay train '{spaced}/recipe.toml' --output '{spaced}'\n" in said
+    spaced.rename(tuned.directory)
     file.write_text(rows)
     (tuned.directory / "model").rename(tuned.directory / "elsewhere")
     assert f"run has no model yet; bluejay train {recipe} --output" in fails(str(tuned.directory))

@@ -7,7 +7,7 @@ import pytest
 from bluejay.cli import main
 from bluejay.model_card import model_card
 from bluejay.train.loop import train
-from bluejay.train.report.runs import find_runs, table
+from bluejay.train.report.runs import find_runs, read_run, table
 
 
 @pytest.fixture
@@ -26,6 +26,15 @@ def test_the_best_run_stands_first_and_the_others_say_how_they_differ(runs, caps
     assert first.split()[:3] == ["fast", "finished", "1,024"] and first.split()[-1] == "7"
     assert second.startswith("slow") and second.endswith("train.lr 0.0001")
     assert (runs / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("given", ["recipe.toml", "model"])
+def test_what_lies_in_a_run_is_named_with_the_run(given, tmp_path):
+    (tmp_path / "run/model").mkdir(parents=True)
+    for name in ("recipe.toml", "metrics.jsonl"):
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it .*; name one run, such as .*/run$"):
+        read_run(tmp_path / "run" / given)
 
 
 def test_an_unfinished_run_is_listed_as_far_as_it_came(runs):

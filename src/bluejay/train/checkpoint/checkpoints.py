@@ -175,7 +175,9 @@ class Checkpoints:
         except DamagedCheckpoint as damage:
             return damage
         for name in sorted(files)[self.checks]:
-            if not (path / name).is_file() or sha256_of(path / name) != files[name]:
+            if not (path / name).is_file():
+                return DamagedCheckpoint(f"{path / name} is missing")
+            if sha256_of(path / name) != files[name]:
                 return DamagedCheckpoint(f"{path / name} does not have the checksum it was written with")
         return state
 
@@ -243,10 +245,13 @@ class Checkpoints:
         return (time.monotonic() - self.saved) / 60 >= self.settings.every_minutes
 
     def remove_stale(self, step: int) -> None:
-        """Remove unfinished checkpoints and those after `step`, which the run will repeat."""
+        """Remove unfinished checkpoints and those after `step`, which the run will repeat. What has the name of a
+        checkpoint and is no folder is renamed."""
         if self.rank == 0:
-            for path in self.directory.glob("step-*"):
-                if is_checkpoint_name(path) and (step_of(path) > step or not (path / MARKER).is_file()):
+            for path in filter(is_checkpoint_name, list(self.directory.glob("step-*"))):
+                if not path.is_dir():
+                    say(f"WARNING: {path} is not a checkpoint; renamed to {set_aside(path, 'other').name}")
+                elif step_of(path) > step or not (path / MARKER).is_file():
                     remove(path)
             for path in self.found():
                 if step_of(path) > step:

@@ -54,9 +54,14 @@ def is_run(folder: Path) -> bool:
 
 
 def how_to_go_on(run: Path) -> str:
-    """The command that goes on with a run, also in a folder that was moved, for a message."""
+    """The advice to go on with a run, also in a folder that was moved, for a message."""
+    return f"{command_of(run)} goes on with it"
+
+
+def command_of(run: Path) -> str:
+    """The command that runs a run, also in a folder that was moved, as a shell takes it."""
     recipe, folder = (shlex.quote(str(path)) for path in (run / "recipe.toml", run))
-    return f"bluejay train {recipe} --output {folder} goes on with it"
+    return f"bluejay train {recipe} --output {folder}"
 
 
 def hashes_of(directory: Path, *names: str) -> dict[str, str]:

@@ -237,7 +237,7 @@ def check_files(data: Data) -> None:
             if path.suffix in (".bin", ".idx") and path.is_file():
                 raise ValueError(f"{name} is one of the two files of a token shard; name it {path.with_suffix('')}")
             if path.is_file():
-                raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
+                raise ValueError(f"{name} is neither a token shard nor examples, whose names end with {EXAMPLES}")
             TokenShard(name)
         elif not path.is_file():
             pattern = "; a pattern names token shards, and each file of examples is a set of its own"

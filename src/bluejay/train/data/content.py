@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bluejay.gpt.formats.companions import TUNED_LENS
+from bluejay.gpt.formats.gguf_parts import parts_of
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import base_of
 from bluejay.tokenizer_files import json_object
@@ -64,7 +65,7 @@ def hash_of_model(name: str, adapted: frozenset[Path] = frozenset()) -> str:
     path = locate(name)
     # Only checkpoints of mesh-transformer-jax have folders; below another model a run may write its own.
     deep = (path / "shard_0").is_dir() or (path / "meta.json").is_file()
-    files = [path] if path.is_file() else sorted(filter(decides, path.glob("**/*" if deep else "*")))
+    files = parts_of(path) if path.is_file() else sorted(filter(decides, path.glob("**/*" if deep else "*")))
     digest = hashlib.sha256()
     for file in files:
         named = "" if path.is_file() else file.relative_to(path).as_posix()

@@ -24,7 +24,7 @@ SEPARATOR = re.compile(r'"?sep=(.)"?\r?\n')
 
 @dataclass(frozen=True)
 class NoRow:
-    """A piece of a file that is no row."""
+    """A piece of a file that is not a row."""
 
     reason: str
     """Why, as the end of a sentence that begins with its place."""
@@ -120,7 +120,7 @@ def table_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:
             extra = None in row
             yield f"line {above + reader.line_num}", NoRow("has more values than there are columns") if extra else row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {above + reader.reader.line_num} is no row of a table: {error}") from None
+        raise ValueError(f"{path}, line {above + reader.reader.line_num} is not a row of a table: {error}") from None
 
 
 def parquet_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bluejay.chat_template import Chat
+from bluejay.files import unnested
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.content import hash_of_arrays
@@ -204,6 +205,7 @@ def read_examples(
         try:
             if isinstance(row, NoRow):
                 raise ValueError(row.reason)
+            row = unnested(row, columns.values())
             if form is None:
                 form = form_of(list(row), columns)
                 if form is None:

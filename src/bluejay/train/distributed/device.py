@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-NOT_ENOUGH = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
-"""What errors of torch and of the libraries beneath it say where memory is not enough."""
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+"""Words by which errors of torch and of the libraries beneath it can be recognised as a lack of memory."""
 
 
 def own_device() -> torch.device:
@@ -28,7 +28,7 @@ def own_device() -> torch.device:
 
 
 def reads_late(device: torch.device) -> bool:
-    """Whether the figures of a step are read when the next one was given to the device, which is then never idle."""
+    """Whether the figures of a step are read only after the next step is launched, so that the device never idles."""
     return device.type != "cpu"
 
 
@@ -45,14 +45,14 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 @contextmanager
 def within_memory() -> Generator[None]:
-    """Raise ValueError, which says what helps, in place of an error of memory that is not enough."""
+    """Turn an error about a lack of memory into a ValueError that says what helps."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         kinds = (MemoryError, torch.OutOfMemoryError)
-        if not isinstance(error, kinds) and not any(words in str(error) for words in NOT_ENOUGH):
+        if not isinstance(error, kinds) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         raise ValueError(
-            "the memory of the device is not enough; lower train.micro_batch_tokens, set train.recompute or take a "
+            "the device has too little memory; lower train.micro_batch_tokens, set train.recompute or take a "
             "smaller model; `bluejay plan RECIPE` says what fits"
         ) from error

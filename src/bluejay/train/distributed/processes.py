@@ -22,12 +22,12 @@ OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 addresses of those before them, and wait for these in vain (torch 2.13, `torch/distributed/rendezvous.py`)."""
 LAUNCHER = "BLUEJAY_LAUNCHER"
 """The variable that has the number of the process that launched this one."""
-SECONDS_TO_SPEAK = 2.0
-"""How long the other processes of a host wait for the first to say what is wrong."""
+SECONDS_TO_REPORT = 2.0
+"""How long the other processes of a host wait for the first to report an error."""
 SECONDS_TO_SAVE = 300
 """How long processes have after a signal to save their state, before they are killed."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-"""The variables that name the network between hosts for the two ways of exchange."""
+"""The environment variables by which gloo and NCCL are told the network interface between hosts."""
 
 
 def launch_options(verb: argparse.ArgumentParser) -> None:
@@ -40,8 +40,8 @@ def launch_options(verb: argparse.ArgumentParser) -> None:
 
 
 def wants_launch(options: argparse.Namespace, by_text: bool) -> bool:
-    """Whether a command, on a text or on a recipe, asks for several processes. Raises ValueError if it asks for what
-    cannot be."""
+    """Whether a command, on a text or on a recipe, asks for several processes. Raises ValueError for options
+    that contradict each other."""
     if options.processes is None and options.hosts is None:
         if options.meet or options.interface:
             raise ValueError("--meet and --interface are for several hosts; --hosts says how many there are")
@@ -90,12 +90,12 @@ def environment_of(processes: int, interface: str | None, given: Mapping[str, st
 
 
 @contextmanager
-def speaking_for_all() -> Generator[None]:
+def reporting_once() -> Generator[None]:
     """Report an error once for all processes of the host and have the launcher end them, which would otherwise start
     them again. The first process reports; the others wait, and report only an error of their own."""
     launched = os.environ.get(LAUNCHER) == str(os.getppid())
     if launched and os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(SECONDS_TO_SPEAK)
+        time.sleep(SECONDS_TO_REPORT)
     yield
     if launched:
         os.kill(os.getppid(), signal.SIGUSR1)

@@ -70,8 +70,8 @@ def check_shared(directory: Path, world: World) -> None:
     if world.is_main:
         mark.unlink()
     if missed:
-        where = "all hosts" if seen else f"{socket.gethostname()} does not: all hosts"
+        here = "" if seen else f" ({socket.gethostname()} does not)"
         raise ValueError(
-            f"the processes of the run do not all see the same {directory.resolve()}; {where} need one shared disk, "
-            "on which --output can be an absolute path, or checkpoint.storage"
+            f"the processes of the run do not all see the same {directory.resolve()}{here}; put it on a disk that all "
+            "hosts share, with an absolute path as --output, or set checkpoint.storage"
         )

@@ -15,7 +15,7 @@ from bluejay import recipe as recipes
 from bluejay.gpt.formats.locate import locate
 from bluejay.infer.model import Model, load
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.checkpoint.result import how_to_go_on, read_result
+from bluejay.train.checkpoint.result import command_of, how_to_go_on, read_result
 from bluejay.train.data.encoding import Encoded, with_template
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.data.packed_examples import encode_file
@@ -117,7 +117,7 @@ def held_out_examples(recipe: TrainRecipe, tokenizer: Tokenizer, run: Path) -> l
     if done is not None and done.held_out_data != held_out.content():
         raise ValueError(
             f"{recipe.data.held_out} was changed since {run} was measured on it; restore it, or measure the run anew "
-            f"with bluejay train {run / 'recipe.toml'} --output {run}"
+            f"with {command_of(run)}"
         )
     return held_out.examples
 

@@ -67,10 +67,10 @@ def read_run(directory: Path) -> RunSummary:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         planned, batch = values["train"]["tokens"], values["train"]["batch_tokens"]
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{directory} is not the folder of a run: it holds no recipe.toml; name one run, such as runs/quickstart"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        why = "it is a file" if directory.is_file() else "it holds no recipe.toml"
+        run = directory.parent if is_run(directory.parent) else "runs/quickstart"
+        raise FileNotFoundError(f"{directory} is not the folder of a run: {why}; name one run, such as {run}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the recipe of a run: {error}") from None
     rows = read_metrics(directory / "metrics.jsonl")
