@@ -33,13 +33,15 @@ inline void append_as(const float* key, const float* value, int d_head, int slot
     float key_inverse = 1, value_inverse = 1;
     if constexpr (sizeof(T) == 1) {
         float key_max = 0, value_max = 0;
+        float key_poison = 0, value_poison = 0;  // become NaN with any number that is not finite
         for (int i = 0; i < d_head; ++i) {
             const float k = __builtin_fabsf(key[i]), v = __builtin_fabsf(value[i]);
             key_max = k > key_max ? k : key_max;
             value_max = v > value_max ? v : value_max;
+            key_poison += k * 0.0f, value_poison += v * 0.0f;
         }
-        page.key_scales[slot] = key_max / 127;
-        page.value_scales[slot] = value_max / 127;
+        page.key_scales[slot] = key_max / 127 + key_poison;
+        page.value_scales[slot] = value_max / 127 + value_poison;
         key_inverse = key_max > 0 ? 127 / key_max : 0;
         value_inverse = value_max > 0 ? 127 / value_max : 0;
     }
@@ -99,7 +101,8 @@ inline void softmax(float* scores, int begin, int end, const Page* pages) {
     F total = set(0.0f);
     for (int t = begin; t < end; t += 16) {
         const F shifted = load(scores + t) - maximum;
-        const F weight = where_negative(shifted + set(80.0f), set(0.0f), exp(shifted));
+        const F number = exp(shifted) + shifted * set(0.0f);  // NaN stays NaN, which max and exp may lose
+        const F weight = where_negative(shifted + set(80.0f), set(0.0f), number);
         total = total + weight;
         store(scores + t, weight);
     }
@@ -107,7 +110,7 @@ inline void softmax(float* scores, int begin, int end, const Page* pages) {
     for (int t = begin; t < end; t += 16) {
         F weight = load(scores + t) * inverse;
         if constexpr (sizeof(T) == 1)
-            weight = where_negative(set(0.0f) - weight, weight * load(pages[t / PAGE].value_scales), set(0.0f));
+            weight = where_negative(set(0.0f) - weight, weight * load(pages[t / PAGE].value_scales), weight);
         store(scores + t, weight);
     }
 }

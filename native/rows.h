@@ -41,7 +41,7 @@ inline F activate(F x, Activation activation) {
         case Activation::gelu_tanh:  // 0.5 (1 + tanh u) = sigmoid(2 u)
             return x * sigmoid(set(1.5957691216f) * (x + set(0.044715f) * x * x * x));
         case Activation::gelu: return set(0.5f) * x * (set(1.0f) + erf(x * set(0.70710678119f)));
-        case Activation::relu: return max(x, set(0.0f));
+        case Activation::relu: return max(set(0.0f), x);  // of NaN the second
         case Activation::silu: return x * sigmoid(x);
         case Activation::none: break;
     }
@@ -67,8 +67,12 @@ void pack(const Source& source, int token, int first_group, int last_group, Inpu
             int8_t* to = reinterpret_cast<int8_t*>(out.data) + at * GROUP;
             const float max_size = largest(max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))));
             const F inverse = set(max_size > 0 ? 127.0f / max_size : 0.0f);
-            for (int i = 0; i < 4; ++i) to_int8(to + 16 * i, round(x[i] * inverse));
-            out.scales[at] = max_size / 127.0f;
+            F poison = set(0.0f);  // becomes NaN with any number that is not finite, which max and int8 may lose
+            for (int i = 0; i < 4; ++i) {
+                to_int8(to + 16 * i, round(x[i] * inverse));
+                poison = poison + x[i] * set(0.0f);
+            }
+            out.scales[at] = max_size / 127.0f + sum(poison);
             for (int half = 0; half < 2; ++half) {
                 int32_t total = 0;
                 for (int i = 0; i < HALF_GROUP; ++i) total += to[half * HALF_GROUP + i];

@@ -75,13 +75,15 @@ class Engine:
         max_sequences: int = 8,
         max_waiting: int = 64,
         speculate: bool = True,
+        n_ctx: int | None = None,
     ) -> None:
+        """Without `n_ctx`, samples are as long as the model's context, for which the cache may be too small."""
         self.backend = backend
         self.tokenizer = tokenizer
         self.max_sequences = max_sequences
         self.max_waiting = max_waiting
         self.speculate = speculate
-        self.n_ctx = backend.config.n_ctx
+        self.n_ctx = n_ctx or backend.config.n_ctx
         self.vocab_size = min(tokenizer.vocab_size, backend.config.vocab_size)
         """The number of tokens that prompts may hold and that are drawn. Further rows only pad the embedding."""
         self.pool = PagePool(backend.n_pages, backend.page_size)
@@ -94,8 +96,8 @@ class Engine:
     ) -> Request:
         """Queue a prompt of token ids; an empty one becomes the end-of-text token, which begins a new document.
 
-        `processor` creates the logits processor of each sample. Raises QueueFull, and as `check_prompt` and
-        `check_bias`; CacheError if prompt and answer may not fit into the cache.
+        `processor` creates the logits processor of each sample. Raises QueueFull; CacheError if prompt and answer may
+        not fit into the cache; and what `check_prompt` and `check_bias` raise.
         """
         prompt = prompt or [self.tokenizer.eot]
         check_prompt(prompt, params, self.n_ctx, self.vocab_size)

@@ -132,8 +132,8 @@ class Model:
         return chosen() is not None and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
-        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens; on a GPU for as
-        many of these tokens as its free memory holds. Raises CacheError and ModelClosedError."""
+        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens, or for fewer
+        tokens where the free memory does not hold these. Raises CacheError and ModelClosedError."""
         self._require_open()
         return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
 

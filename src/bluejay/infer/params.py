@@ -42,8 +42,7 @@ class SamplingParams:
     seed: int | None = setting(None, -(2**63), 2**63 - 1, "a new one each time")
     """Seed of the random numbers: the same seed gives the same text."""
     stop: tuple[str, ...] | list[str] | str | None = ()
-    """Generation ends before the first of these strings, which are not part of the answer; one string is a list of
-    one."""
+    """Strings before which generation ends; none of them is part of the answer."""
     n: int = setting(1, 1)
     """Samples of the same prompt; sample i is drawn with seed + i."""
 

@@ -22,7 +22,7 @@ from bluejay.infer.scoring import PAGE, TOKENS_PER_STEP, Window, windows
 from bluejay.prefixes import common_prefix
 
 NODES_AT_ONCE = TOKENS_PER_STEP // 2
-"""Nodes of a step that find pages, besides the pages that the longest text needs."""
+"""Nodes of one step for which the cache has pages, in addition to the pages that the longest text needs."""
 
 
 @dataclass(eq=False)
@@ -133,7 +133,7 @@ class Trie:
         while ready:
             step: list[Node] = []
             n_tokens = 0
-            # Whatever is left for the nodes after the first, it always finds the pages of a whole text.
+            # The first node of a step always finds pages for a whole text; others join while more than these are free.
             while ready and n_tokens < TOKENS_PER_STEP:
                 if len(free) < ready[-1].n_pages(size) + (reserve if step else 0):
                     break

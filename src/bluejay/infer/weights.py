@@ -19,7 +19,9 @@ IMPORTED_IN = os.getpid()
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """Types that weights may be converted to."""
 CACHE_SHARE = 0.9
-"""Share of a GPU's free memory that the cache of a server takes at most."""
+"""Share of the free memory that the cache of a server takes at most."""
+LEAST_CACHE = 256
+"""Tokens that a cache is made for where there is memory for none: the error then says how much they need."""
 
 
 def device_named(name: str | torch.device) -> torch.device:
@@ -96,18 +98,22 @@ def read_packed_model(stored: StoredModel, device: torch.device) -> GPT:
 
 
 def cache_lengths(weights: GPT | NativeModel, lengths: list[int]) -> list[int]:
-    """The lengths of the sequences that a server's cache holds: those given, or if the free memory of a GPU does not
-    hold them, one of as many tokens as it holds. Requests that find no room then wait for it."""
-    if not isinstance(weights, GPT) or weights.embed.weight.device.type != "cuda":
-        return lengths
-    return within(free_bytes(weights), lengths, token_bytes(weights.config, weights.embed.weight.dtype))
+    """The lengths of the sequences that a server's cache holds: those given, or if the free memory does not hold them,
+    one of as many tokens as a share of it holds. Requests that find no room then wait for it."""
+    free, dtype = free_bytes(weights), torch.bfloat16
+    if isinstance(weights, GPT):
+        dtype = weights.embed.weight.dtype
+        if weights.embed.weight.device.type == "cuda":
+            return within(int(CACHE_SHARE * free), lengths, token_bytes(weights.config, dtype))
+    each = token_bytes(weights.config, dtype)
+    return lengths if sum(lengths) * each <= CACHE_SHARE * free else within(free // 2, lengths, each)
 
 
-def within(free: int, lengths: list[int], bytes_per_token: int) -> list[int]:
-    """The lengths of sequences if CACHE_SHARE of `free` bytes holds all their tokens; else the length of one sequence
-    of as many tokens as that share holds, but no less than the first length."""
-    most = int(CACHE_SHARE * free) // bytes_per_token
-    return lengths if sum(lengths) <= most else [max(most, lengths[0])]
+def within(n_bytes: int, lengths: list[int], bytes_per_token: int) -> list[int]:
+    """The lengths of sequences if `n_bytes` hold all their tokens; else the length of one sequence of as many tokens as
+    they hold, but no less than LEAST_CACHE."""
+    most = n_bytes // bytes_per_token
+    return lengths if sum(lengths) <= most else [max(most, min(LEAST_CACHE, sum(lengths)))]
 
 
 def token_bytes(config: GPTConfig, dtype: torch.dtype) -> int:

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from bluejay.infer.backends import Backend
+from bluejay.infer.backends import Backend, context_of
 from bluejay.infer.engine import Engine, QueueFull
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk, Request
 from bluejay.infer.sampling import LogitsProcessor
+from bluejay.progress import say
 from bluejay.serve.errors import too_many_at_once
 from bluejay.serve.metrics import EngineMetrics
 from bluejay.serve.middleware.access_log import RequestRecord, current_request
@@ -118,7 +119,7 @@ class EngineThread:
         self.model = model
         self.settings = settings
         self.metrics = metrics
-        self.backend = backend or model.backend(settings.max_sequences, model.config.n_ctx)
+        self.backend = backend or self._backend()
         self.engine = self._engine()
         self.jobs: set[Job] = set()
         """Those that are not released; only the event loop's thread changes it."""
@@ -205,9 +206,18 @@ class EngineThread:
         """The most tokens that a prompt and its answers can have."""
         return len(prompt) + params.n * max(0, min(params.max_tokens, self.engine.n_ctx - len(prompt)))
 
+    def _backend(self) -> Backend:
+        """The backend of the model, with a cache for all samples that run at a time, if there is memory for it."""
+        n, n_ctx = self.settings.max_sequences, self.model.config.n_ctx
+        backend = self.model.backend(n, n_ctx)
+        if (held := backend.n_pages * backend.page_size) < n * n_ctx:
+            short = f"there is no memory for {n} samples of {n_ctx:,} tokens"
+            say(f"{self.model.name}: {short}, so the cache holds {held:,} in all, and requests wait for room")
+        return backend
+
     def _engine(self) -> Engine:
-        settings, speculate = self.settings, not self.model.compiled
-        return Engine(self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate)
+        settings, speculate, n_ctx = self.settings, not self.model.compiled, context_of(self.backend)
+        return Engine(self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate, n_ctx)
 
     def _run(self) -> None:
         self.metrics.observe(self.engine)

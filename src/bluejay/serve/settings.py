@@ -24,9 +24,9 @@ class PublicSettings:
     tokens_per_hour: int = setting(50_000, 1)
     """Tokens, read and generated, that each client may use in an hour, even all at once."""
     origin: tuple[str, ...] = ()
-    """A site, such as https://example.org, whose pages may call this server; may be repeated."""
+    """A site, such as https://example.org, whose pages may call this server."""
     proxy: tuple[str, ...] = setting(("127.0.0.1", "::1"), default_text="loopback")
-    """An address or network that is trusted to name the client (X-Forwarded-For); may be repeated."""
+    """An address or network that is trusted to name the client (X-Forwarded-For)."""
     state: Path | None = None
     """The database in which several processes count together; None counts in memory."""
     trace: bool = False
@@ -99,7 +99,7 @@ class ServeSettings:
     drain: float = setting(60.0, 0)
     """Seconds to finish the accepted requests at shutdown, after `unready`."""
     corpus: tuple[str, ...] = ()
-    """A corpus to trace texts in that the model does not find by itself; may be repeated."""
+    """A corpus to trace texts in that the model does not find by itself."""
     log_prompts: bool = False
     """Write prompts to the request log, too."""
     public: PublicSettings | None = None

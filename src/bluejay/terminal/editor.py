@@ -26,6 +26,7 @@ from prompt_toolkit.styles import DynamicStyle
 from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import TextArea
 
+from bluejay.infer.backends import context_of
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
@@ -161,7 +162,8 @@ class Editor(Lexer):
     def _engine(self, n: int) -> Engine:
         """The engine for n samples. It is kept between runs, with its cache of the text that it has read."""
         if self.engine is None or self.engine.max_sequences != n:
-            self.engine = Engine(self.model.backend(n, self.model.config.n_ctx), self.model.tokenizer, n)
+            backend = self.model.backend(n, self.model.config.n_ctx)
+            self.engine = Engine(backend, self.model.tokenizer, n, n_ctx=context_of(backend))
         return self.engine
 
     def _edited(self) -> None:

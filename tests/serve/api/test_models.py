@@ -2,6 +2,10 @@
 
 import httpx
 import pytest
+import torch
+
+from bluejay.infer import weights
+from bluejay.infer.weights import token_bytes
 
 
 def test_models_are_listed(client):
@@ -30,3 +34,16 @@ def test_tokenize_returns_tokens_as_strings(server):
 def test_an_id_outside_the_vocabulary_is_rejected(server, tokens):
     answer = httpx.post(f"{server.url}/detokenize", json={"tokens": tokens})
     assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("tokens")
+
+
+def test_where_memory_is_short_the_context_is_as_long_as_the_cache(model, running, monkeypatch, capsys):
+    each = token_bytes(model.config, torch.float32)
+    monkeypatch.setattr(weights, "free_memory", lambda: 2 * each * 512)  # a half is for the cache
+    with running(model) as server:
+        assert "there is no memory for 8 samples of 1,024 tokens, so the cache holds 512" in capsys.readouterr().err
+        assert httpx.get(f"{server.url}/v1/models").json()["data"][0]["max_model_len"] == 512
+        body = {"prompt": "a " * 150, "max_tokens": 1000}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body).json()
+        assert answer["usage"]["total_tokens"] == 512 and answer["choices"][0]["finish_reason"] == "length"
+        refused = httpx.post(f"{server.url}/v1/completions", json={"prompt": "a " * 300}).json()["error"]
+        assert refused["code"] == "context_length_exceeded"

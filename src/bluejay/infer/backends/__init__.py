@@ -83,6 +83,11 @@ class Backend(Protocol):
         ...
 
 
+def context_of(backend: Backend) -> int:
+    """Tokens of the longest sequence that a backend can run: the model's context, if its cache holds as many."""
+    return min(backend.config.n_ctx, backend.n_pages * backend.page_size)
+
+
 def checked(backend: Backend, computed: Float[Tensor, "R X"]) -> Float[Tensor, "R X"]:
     """What a step computed. If it is not all finite, clears the backend and raises LogitsError, which names a weight
     that is the cause if the backend has `weights` and one of them is not finite either."""

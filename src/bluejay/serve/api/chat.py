@@ -211,8 +211,8 @@ def router(models: Catalogue) -> APIRouter:
         """Answer a conversation, with a model that has a chat template."""
         service = await models.use(request, body.model)
         tokenizer = service.tokenizer
-        params, turns = body.sampling(service.model.config.n_ctx), [message.turn for message in body.messages]
-        if len(turns) > (n_ctx := service.model.config.n_ctx):
+        params, turns = body.sampling(service.n_ctx), [message.turn for message in body.messages]
+        if len(turns) > (n_ctx := service.n_ctx):
             message = f"messages holds {len(turns)} messages, more than the context has tokens, {n_ctx}"
             raise APIError(400, message, param="messages", code="context_length_exceeded")
         constraint = await service.constraint(body)

@@ -191,7 +191,7 @@ async def prompts_of(service: Service, body: CompletionRequest) -> list[list[int
     encode = service.tokenizer.encode_prompt
     with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
         prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
-    check_echo(body, prompts, service.model.config.n_ctx)
+    check_echo(body, prompts, service.n_ctx)
     return prompts
 
 

@@ -99,7 +99,7 @@ class Legacy:
 
     async def submit(self, service: Service, body: CompleteRequest, length: int, top_k: int = 0) -> Job:
         """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
-        n_ctx = service.model.config.n_ctx
+        n_ctx = service.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
         end = body.context.encode("utf-8", "surrogatepass")[-service.max_text_bytes :]
         context = end.decode("utf-8", "ignore")

@@ -81,7 +81,7 @@ def router(models: Catalogue) -> APIRouter:
             "object": "model",
             "created": models.created,
             "owned_by": "bluejay",
-            "max_model_len": one.config.n_ctx,
+            "max_model_len": one.service.n_ctx if one.service else one.config.n_ctx,
             "n_parameters": one.config.n_parameters,
             "good_for": one.good_for,
             "loaded": one.service is not None,
@@ -102,7 +102,7 @@ def router(models: Catalogue) -> APIRouter:
     async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         """Return the token ids of a text. The names of special tokens are plain text, as in a prompt."""
         service = await models.use(request, body.model)
-        tokenizer, n_ctx = service.tokenizer, service.model.config.n_ctx
+        tokenizer, n_ctx = service.tokenizer, service.n_ctx
         with service.reading([body.prompt], "prompt", in_context=False):
             found = await asyncio.to_thread(tokenizer.encode, body.prompt)
         tokens = tokenizer.begin + found if body.add_special_tokens else found

@@ -132,9 +132,14 @@ class Service:
             raise to_api_error(reason) from None
 
     @property
+    def n_ctx(self) -> int:
+        """Tokens of the longest text that is served, answer included."""
+        return self.engine_thread.engine.n_ctx
+
+    @property
     def max_text_bytes(self) -> int:
         """The bytes of a text that are tokenized; with --public, of all texts of a request."""
-        return max(MAX_TEXT_BYTES, 8 * self.engine_thread.engine.n_ctx)
+        return max(MAX_TEXT_BYTES, 8 * self.n_ctx)
 
     @contextmanager
     def reading(self, texts: Sequence[str], param: str, in_context: bool = True) -> Generator[None]:
@@ -151,7 +156,7 @@ class Service:
             has = "has a text of" if len(texts) > 1 else "has"
             message = f"{param} {has} {longest:,} bytes; at most {most:,} are read"
             if in_context:
-                message += f" for a context of {self.engine_thread.engine.n_ctx} tokens"
+                message += f" for a context of {self.n_ctx} tokens"
             raise APIError(400, message, param=param, code=code)
         if n_bytes > most and self.engine_thread.settings.public is not None:
             message = f"{param} has {n_bytes:,} bytes in all; at most {most:,} are read; send fewer texts at a time"
@@ -171,7 +176,7 @@ class Service:
             return await self.engine_thread.submit(prompts, params, constraint)
         except ValueError as error:
             param = "logit_bias" if str(error).startswith("logit_bias") else param
-            too_long = any(len(prompt) >= self.engine_thread.engine.n_ctx for prompt in prompts)
+            too_long = any(len(prompt) >= self.n_ctx for prompt in prompts)
             code = "context_length_exceeded" if too_long else None
             raise APIError(400, str(error), param=param, code=code) from None
         except (QueueFull, ServerStopping) as reason:
