@@ -145,7 +145,7 @@ def test_no_permission_is_one_sentence(hub, model, status, capsys):
 
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "../x", "me/", "me/ti ny"])
 def test_a_name_that_is_none_is_one_sentence(name, model):
-    with pytest.raises(ValueError, match="is no name of a repository; it must be OWNER/NAME"):
+    with pytest.raises(ValueError, match="is not the name of a repository; it must be OWNER/NAME"):
         push(model, name)
 
 

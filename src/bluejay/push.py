@@ -14,6 +14,7 @@ from typing import Any
 
 from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.companions import CARD, KEPT_FILES, TRAINED_ON
+from bluejay.gpt.formats.gguf_parts import parts_of
 from bluejay.gpt.formats.hub import ADAPTER, ADAPTER_CONFIG, GGUF, SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate, name_on_hub, title
@@ -49,7 +50,7 @@ def push(path: Path, name: str, private: bool = False) -> str:
     interrupted call is resumed. Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong,
     no permission, or the hub holds another file than was sent; OSError: no network."""
     if not NAME.fullmatch(name) or ".." in name:
-        raise ValueError(f"{name} is no name of a repository; it must be OWNER/NAME")
+        raise ValueError(f"{name} is not the name of a repository; it must be OWNER/NAME")
     located = path if (path / REPORT).is_file() else locate(path)
     called = title(path, located)
     parcel = corpus(path) if (path / REPORT).is_file() else model(located, called)
@@ -110,7 +111,8 @@ def model(path: Path, name: str) -> Parcel:
     be read."""
     stored = open_model(path)
     if path.is_file():
-        return Parcel("model", {path.name: path, CARD: short_card(stored, path.stem, "gguf").encode()})
+        parts: dict[str, Path | bytes] = {part.name: part for part in parts_of(path)}
+        return Parcel("model", parts | {CARD: short_card(stored, path.stem, "gguf").encode()})
     patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), GGUF)
     local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
     sent = (one for one in local if any(pattern.fullmatch(one) for pattern in patterns))

@@ -9,7 +9,9 @@ from transformers import (
     GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     PreTrainedModel,
+    Qwen2Config,
 )
 
 CONFIGS = {
@@ -18,6 +20,8 @@ CONFIGS = {
     "gpt_neox": GPTNeoXConfig,
     "gpt2": GPT2Config,
     "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
 }
 GELUS = st.sampled_from(["gelu_new", "gelu", "relu"])
 NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
@@ -48,7 +52,7 @@ def family_fields(draw, family: str) -> dict:
             sizes |= {"use_parallel_residual": draw(st.booleans()), "attention_bias": draw(st.booleans())}
             share = {"partial_rotary_factor": draw(st.sampled_from([0.5, 1.0])), "rope_type": "default"}
             sizes |= {"rope_parameters": share | {"rope_theta": draw(st.sampled_from([10000.0, 500.0]))}}
-        case "llama":
+        case "llama" | "mistral" | "qwen2":
             groups = draw(st.integers(1, 3))
             sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads * groups, "num_key_value_heads": heads}
             sizes |= {
@@ -56,11 +60,16 @@ def family_fields(draw, family: str) -> dict:
                 "head_dim": width,
                 "intermediate_size": hidden,
             }
-            sizes |= {"max_position_embeddings": context, "attention_bias": draw(st.booleans())}
             sizes |= {
-                "mlp_bias": draw(st.booleans()),
+                "max_position_embeddings": context,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
             }
+            if family == "llama":
+                sizes |= {"attention_bias": draw(st.booleans()), "mlp_bias": draw(st.booleans())}
+            else:
+                sizes |= {"sliding_window": draw(st.none() | st.integers(1, 100))}
+            if family == "qwen2":
+                sizes |= {"use_sliding_window": draw(st.booleans()), "max_window_layers": draw(st.integers(0, layers))}
             if draw(st.booleans()):
                 llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
                 sizes["rope_parameters"] |= llama3 | {"original_max_position_embeddings": 32}

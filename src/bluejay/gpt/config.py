@@ -6,7 +6,7 @@ from typing import Literal
 
 from bluejay.recipe import STRICT
 
-Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama"]
+Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama", "mistral", "qwen2"]
 MOST_PARAMETERS = 2**60
 """Weights of the largest model that is described; torch counts bytes in 64 bits."""
 

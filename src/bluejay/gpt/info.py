@@ -1,6 +1,7 @@
 """A model's figures, such as its size and memory needs, without reading its weights."""
 
 import difflib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Info:
     name: str
     config: GPTConfig
     stored_as: str | None = None
-    """Type of the weights on disk; None for a preset, which has no files."""
+    """Type of the weights on disk, in words; None for a preset, which has no files."""
     n_bytes: int | None = None
     """Size of the files of weights; None for a preset."""
     tokenizer: str | None = None
@@ -43,7 +44,10 @@ class Info:
         """The engine that runs models on this machine's processor, in words."""
         if native is None:
             return "torch; the native engine needs a C++ compiler when the package is installed"
-        return f"native, with kernels for {', '.join(native.isas())}"
+        kernels, isa = f"kernels for {', '.join(native.isas())}", os.environ.get("BLUEJAY_ISA")
+        if isa == "torch":
+            return f"torch, as BLUEJAY_ISA says; the native engine has {kernels}"
+        return f"native, with {kernels}{f'; BLUEJAY_ISA chooses {isa}' if isa else ''}"
 
     @property
     def cache_bytes(self) -> dict[str, int]:
@@ -75,6 +79,10 @@ class Info:
         positions = (
             "learned" if config.learned_positions else f"rotary, {config.n_rotary} of {config.d_head} dimensions"
         )
+        context = f"context {config.n_ctx:,} tokens"
+        if config.local_layers:
+            local = len(config.local_layers)
+            context += f", of which {local} of {config.n_layer} layers see the last {config.window:,}"
         heads = f"{config.n_head} heads of {config.d_head}"
         if config.kv_heads != config.n_head:
             heads += f" over {config.kv_heads} of keys and values"
@@ -82,7 +90,7 @@ class Info:
             ("family", config.family),
             ("parameters", f"{config.n_parameters:,}"),
             ("layers", f"{config.n_layer} of width {config.d_model:,}, {heads}, MLP {config.d_hidden:,}"),
-            ("positions", f"{positions}; context {config.n_ctx:,} tokens"),
+            ("positions", f"{positions}; {context}"),
             ("vocabulary", f"{config.vocab_size:,} rows, head {'tied' if config.tied else 'of its own'}"),
             (
                 "forward",
@@ -118,7 +126,10 @@ def info(name: str) -> Info:
         preset = (difflib.get_close_matches(name, PRESETS, 1) or ["gpt-j"])[0]
         raise FileNotFoundError(f"{missing}; a preset, such as {preset}, can be described without files") from None
     stored = open_model(path)
-    dtype = "several types" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
+    if stored.quantised:
+        dtype = "quantised weights"
+    else:
+        dtype = "several types" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
     try:
         tokenizer = f"{stored.tokenizer().vocab_size:,} tokens"
     except (FileNotFoundError, ValueError) as error:

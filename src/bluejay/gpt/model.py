@@ -90,8 +90,8 @@ class GPT(nn.Module):
         if bounds is None and cache is None and has_varlen(tokens.device):
             bounds = whole_sequences(tokens) if document_start is None else document_bounds(document_start)
         visible = None if document_start is None else VisibleRange(document_start, bounds)
-        local = None
-        if self.config.local_layers:
+        local = visible
+        if self.config.local_layers and (self.config.window or 0) < tokens.shape[1]:  # else it holds the whole sequence
             local = VisibleRange(self._window(order, document_start), bounds, self.config.window)
         for layer, block in enumerate(self.blocks):
             layer_visible = local if layer in self.config.local_layers else visible

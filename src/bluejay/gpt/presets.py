@@ -71,6 +71,19 @@ LLAMA = GPTConfig(
     mlp_bias=False,
     head_bias=False,
 )
+MISTRAL = dataclasses.replace(
+    LLAMA, family="mistral", n_kv_head=8, d_ff=14336, vocab_size=32768, n_ctx=32768, rotary_base=1000000.0
+)
+QWEN2 = dataclasses.replace(
+    LLAMA,
+    family="qwen2",
+    vocab_size=151936,
+    n_ctx=32768,
+    norm_eps=1e-6,
+    rotary_base=1000000.0,
+    qkv_bias=True,
+    tied=True,
+)
 SMOLLM2 = dataclasses.replace(LLAMA, vocab_size=49152, n_ctx=8192, rotary_dim=64, rotary_base=100000.0, tied=True)
 
 
@@ -124,6 +137,10 @@ PRESETS = {
     "gpt-3-13b": sized(GPT3, 40, 5120, 40),
     "gpt-3-175b": sized(GPT3, 96, 12288, 96),
     "llama-2-7b": LLAMA,
+    "mistral-7b-v0.3": MISTRAL,
+    "qwen2.5-0.5b": sized(QWEN2, 24, 896, 14, n_kv_head=2, d_ff=4864, rotary_dim=64),
+    "qwen2.5-1.5b": sized(QWEN2, 28, 1536, 12, n_kv_head=2, d_ff=8960, n_ctx=131072),
+    "qwen2.5-7b": sized(QWEN2, 28, 3584, 28, n_kv_head=4, d_ff=18944, vocab_size=152064, n_ctx=131072, tied=False),
     "smollm2-135m": sized(SMOLLM2, 30, 576, 9, n_kv_head=3, d_ff=1536),
     "smollm2-360m": sized(SMOLLM2, 32, 960, 15, n_kv_head=5, d_ff=2560),
     "smollm2-1.7b": sized(SMOLLM2, 24, 2048, 32, d_ff=8192, rotary_base=130000.0),

@@ -83,8 +83,18 @@ def test_presets_have_the_parameters_that_transformers_counts(preset):
     assert from_hugging_face(theirs.config.to_dict()).resolved == config.resolved
 
 
-def test_gpt_j_6b_has_its_published_number_of_parameters():
-    assert PRESETS["gpt-j-6b"].n_parameters == 6_050_882_784
+@pytest.mark.parametrize(
+    ("preset", "parameters"),
+    [
+        ("gpt-j-6b", 6_050_882_784),
+        ("mistral-7b-v0.3", 7_248_023_552),
+        ("qwen2.5-0.5b", 494_032_768),
+        ("qwen2.5-1.5b", 1_543_714_304),
+        ("qwen2.5-7b", 7_615_616_512),
+    ],
+)
+def test_a_preset_has_its_published_number_of_parameters(preset, parameters):
+    assert PRESETS[preset].n_parameters == parameters
 
 
 @pytest.mark.parametrize(
@@ -132,11 +142,16 @@ VLLM_ASSERTS = {
     "llama": lambda config: (
         config.num_attention_heads % config.num_key_value_heads == 0 and config.hidden_act == "silu"
     ),
+    "qwen2": lambda config: len({*config.layer_types}) == 1 or config.max_window_layers == config.num_hidden_layers,
 }
+VLLM_ASSERTS["mistral"] = VLLM_ASSERTS["llama"]
 """What vLLM's class of each family asserts of `config.json` (vllm/model_executor/models)."""
 
 
-@pytest.mark.parametrize("preset", ["gpt-j-6b", "gpt-neox-20b", "pythia-70m", "gpt2", "llama-2-7b", "smollm2-135m"])
+@pytest.mark.parametrize(
+    "preset",
+    ["gpt-j-6b", "gpt-neox-20b", "pythia-70m", "gpt2", "llama-2-7b", "smollm2-135m", "mistral-7b-v0.3", "qwen2.5-0.5b"],
+)
 def test_an_exports_config_has_what_vllms_classes_assert(preset):
     config = PRESETS[preset]
     written = to_hugging_face(config, 0, 0, "bfloat16")

@@ -23,12 +23,15 @@ from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "llama": gguf.MODEL_ARCH.LLAMA}
+ARCHITECTURES |= {"mistral": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
 F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
 Q4_0, BF16 = GGMLQuantizationType.Q4_0, GGMLQuantizationType.BF16
-ACTIVATION = {  # the one that llama.cpp computes
+COMPUTED = {  # what llama.cpp computes: these activations, and no window
     "gpt2": {"activation_function": "gelu_new"},
     "gpt_neox": {"hidden_act": "gelu_new"},
     "llama": {"hidden_act": "silu"},
+    "mistral": {"sliding_window": None},
+    "qwen2": {"use_sliding_window": False},
 }
 FIELDS = {
     "gpt2": {"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": 32, "vocab_size": 96},
@@ -37,7 +40,20 @@ FIELDS = {
     "llama": {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
     | {"intermediate_size": 96, "vocab_size": 96, "max_position_embeddings": 32, "tie_word_embeddings": True},
 }
+FIELDS |= {"mistral": FIELDS["llama"] | {"head_dim": 24}, "qwen2": FIELDS["llama"]}
 NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
+
+
+def drawn(data: st.DataObject, family: str) -> dict:
+    """What a small model of a family that llama.cpp computes may be."""
+    fields = data.draw(family_fields(family)) | COMPUTED[family]
+    if fields.get("rope_parameters", {}).get("rope_type") == "llama3":
+        if family == "qwen2":
+            return fields | {"rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}
+        # As in every published model: a context of 8,192 that was lengthened, and heads wide enough for slow pairs.
+        fields["rope_parameters"] |= {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
+        fields |= {"max_position_embeddings": 16384, "head_dim": max(8, fields["head_dim"])}
+    return fields
 
 
 def write_gguf(
@@ -45,13 +61,14 @@ def write_gguf(
     model: PreTrainedModel,
     kind: GGMLQuantizationType = F32,
     more: Callable[[GGUFWriter], None] = lambda writer: None,
+    split: int = 0,
     **extra: str | int,
 ) -> None:
     """What llama.cpp's convert_hf_to_gguf.py makes of a model; matrices but those of positions are quantised. `more`
-    may add fields."""
+    may add fields; with `split` there are files of so many tensors."""
     config, family = model.config, model.config.model_type
     arch = ARCHITECTURES[family]
-    writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
+    writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch], split_max_tensors=split)
     width = config.hidden_size // config.num_attention_heads
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -67,8 +84,8 @@ def write_gguf(
         writer.add_rope_dimension_count(int(config.rope_parameters["partial_rotary_factor"] * width))
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         writer.add_parallel_residual(config.use_parallel_residual)
-    if family == "llama":
-        width = config.head_dim
+    if family in ("llama", "mistral", "qwen2"):
+        width = getattr(config, "head_dim", width)
         writer.add_feed_forward_length(config.intermediate_size)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
         writer.add_head_count_kv(config.num_key_value_heads)
@@ -93,7 +110,7 @@ def write_gguf(
             ("q_proj", config.num_attention_heads),
             ("k_proj", getattr(config, "num_key_value_heads", 0)),
         ):
-            if part in name:
+            if part in name and arch == gguf.MODEL_ARCH.LLAMA:
                 shape = array.shape
                 array = array.reshape(heads, 2, width // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -155,12 +172,7 @@ def llama(tmp_path: Path) -> Path:
 @settings(max_examples=8, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_logits_equal_transformers(family, data, seed, tmp_path_factory):
-    fields = data.draw(family_fields(family)) | ACTIVATION[family]
-    if family == "llama" and fields["rope_parameters"]["rope_type"] == "llama3":
-        # As in every published model: a context of 8,192 that was lengthened, and heads wide enough for slow pairs.
-        fields["rope_parameters"] |= {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
-        fields |= {"max_position_embeddings": 16384, "head_dim": max(8, fields["head_dim"])}
-    theirs = random_model(family, fields, seed)
+    theirs = random_model(family, drawn(data, family), seed)
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
     write_gguf(path, theirs)
     assert open_gguf(path).dtype == torch.float32
@@ -171,7 +183,7 @@ def test_logits_equal_transformers(family, data, seed, tmp_path_factory):
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("kind", [F16, BF16, Q8_0, Q4_0])
 def test_logits_of_a_quantised_model_equal_those_of_its_numbers_in_transformers(family, kind, tmp_path):
-    theirs = random_model(family, FIELDS[family] | ACTIVATION[family] | NO_TOKENS, 0)
+    theirs = random_model(family, FIELDS[family] | COMPUTED[family] | NO_TOKENS, 0)
     write_gguf(tmp_path / "model.gguf", theirs, kind)
     stored = open_gguf(tmp_path / "model.gguf")
     assert stored.dtype == {F16: torch.float16, BF16: torch.bfloat16}.get(kind, torch.float32)
@@ -302,7 +314,7 @@ def test_what_is_wrong_is_named(small, old, new, message, tmp_path):
         ({"llama.expert_count": 8}, "llama.expert_count is 8"),
         ({"llama.rope.scaling.attn_factor": 2}, "llama.rope.scaling.attn_factor is 2"),
         ({"llama.final_logit_softcapping": 30}, "llama.final_logit_softcapping is 30; bluejay does not know"),
-        ({"split.count": 3}, "one of several parts"),
+        ({"split.count": 3}, "is one of 3 parts; they must have the names"),
         ({"general.type": "adapter"}, "its general.type is 'adapter'; bluejay reads a 'model'"),
     ],
 )

@@ -29,11 +29,25 @@ LLAMA_3_WORDS = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
     r"""|\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
+# tokenizer.json of Qwen2.5-0.5B
+QWEN_2_WORDS = (
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
+    r"""|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+# tekken.json of Mistral-Nemo
+TEKKEN_WORDS = (
+    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"""
+    r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}"""
+    r"""| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+WORDS = {"gpt-2": GPT_2_WORDS, "olmo": GPT_2_WORDS, "smollm": SMOLLM_WORDS, "llama-bpe": LLAMA_3_WORDS}
+WORDS |= {"qwen2": QWEN_2_WORDS, "tekken": TEKKEN_WORDS}
 # Names that mean the same in llama.cpp (llama-vocab.cpp) and that files of Llamas have.
 SYNONYMS = {
     "gpt-2": ("mpt", "mellum", "trillion"),
     "smollm": ("starcoder", "refact", "minerva-7b"),
     "llama-bpe": ("falcon3", "pixtral", "midm-2.0"),
+    "qwen2": ("deepseek-r1-qwen", "megrez", "kormo"),
 }
 TEXTS = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py"))]
 any_text = st.text(max_size=40) | st.text(" \t\r\n'aAsSlL019½!.\u00a0\u3000é中😀", max_size=40)
@@ -74,10 +88,7 @@ def byte_level(trained: Tokenizer, specials: list[str]) -> tuple[list[str], list
     return tokens + specials, [TokenType.NORMAL] * len(tokens) + [TokenType.CONTROL] * len(specials), merges
 
 
-@pytest.mark.parametrize(
-    ("pre", "words"),
-    [("gpt-2", GPT_2_WORDS), ("olmo", GPT_2_WORDS), ("smollm", SMOLLM_WORDS), ("llama-bpe", LLAMA_3_WORDS)],
-)
+@pytest.mark.parametrize(("pre", "words"), WORDS.items())
 def test_byte_level_ids_are_tiktokens(pre, words, trained, read):
     tokens, kinds, merges = byte_level(trained, ["<|begin|>", "<|end|>"])
     n = len(tokens)
@@ -87,7 +98,7 @@ def test_byte_level_ids_are_tiktokens(pre, words, trained, read):
     ranks = {token: id for id, token in enumerate(trained.token_bytes()[:-1])}
     reference = tiktoken.Encoding(pre, pat_str=words, mergeable_ranks=ranks, special_tokens={})
     assert tokenizer.encode_batch(TEXTS) == reference.encode_ordinary_batch(TEXTS)
-    assert tokenizer.begin == ([n - 2] if pre == "llama-bpe" else [])
+    assert tokenizer.begin == ([n - 2] if pre in ("llama-bpe", "tekken") else [])
     assert (tokenizer.vocab_size, tokenizer.eot) == (n, n - 1)
     assert tokenizer.token_bytes() == [*ranks, b"", b""]
     for other in SYNONYMS.get(pre, ()):

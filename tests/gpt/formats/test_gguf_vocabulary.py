@@ -36,7 +36,7 @@ def trained() -> Tokenizer:
     return Tokenizer.train(TEXTS[::3], 1500)
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "smollm"])
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "qwen2"])
 def test_byte_level_ids_come_back(pre, trained):
     tokenizer = changed(trained, pre_tokenizer=words_of(pre))
     tokenizer.chat_template = TEMPLATE

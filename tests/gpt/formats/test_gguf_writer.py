@@ -21,12 +21,13 @@ from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_writer import write_gguf
 from bluejay.gpt.formats.layouts import convert, load_model, open_model, read_model
 from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.info import info
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import adapted
 from bluejay.tokenizer import Tokenizer
-from tests.gpt.formats.test_gguf import ACTIVATION, ARCHITECTURES, FIELDS, NO_TOKENS
+from tests.gpt.formats.test_gguf import ARCHITECTURES, COMPUTED, FIELDS, NO_TOKENS, drawn
 from tests.gpt.formats.test_gguf import write_gguf as llama_cpps_converter
-from tests.gpt.random_models import family_fields, random_model
+from tests.gpt.random_models import random_model
 
 FORMS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "q8_0": "q8_0", "q4_0": "q4_0"}
 WIDE = {"vocab_size": 288}
@@ -50,12 +51,8 @@ def logits(path: Path) -> torch.Tensor:
 @settings(max_examples=8, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_logits_are_those_of_the_model(family, data, seed, byte_tokenizer, tmp_path_factory):
-    fields = data.draw(family_fields(family)) | ACTIVATION[family]
-    if family == "llama" and fields["rope_parameters"]["rope_type"] == "llama3":
-        fields["rope_parameters"] |= {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
-        fields |= {"max_position_embeddings": 16384, "head_dim": max(8, fields["head_dim"])}
     folder = tmp_path_factory.mktemp("written")
-    source = saved(random_model(family, fields, seed), byte_tokenizer, folder / "model")
+    source = saved(random_model(family, drawn(data, family), seed), byte_tokenizer, folder / "model")
     convert(source, folder / "model.gguf")
     assert (logits(source) - logits(folder / "model.gguf")).abs().max() < 1e-5
 
@@ -63,7 +60,7 @@ def test_logits_are_those_of_the_model(family, data, seed, byte_tokenizer, tmp_p
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("form", FORMS)
 def test_fields_and_blocks_are_those_of_llama_cpps_converter(family, form, byte_tokenizer, tmp_path):
-    model = random_model(family, FIELDS[family] | ACTIVATION[family] | NO_TOKENS | WIDE, 0)
+    model = random_model(family, FIELDS[family] | COMPUTED[family] | NO_TOKENS | WIDE, 0)
     source, kind = saved(model, byte_tokenizer, tmp_path / "model"), gguf.GGMLQuantizationType[form.upper()]
     chosen = FORMS[form]
     dtype, quantize = (chosen, None) if isinstance(chosen, torch.dtype) else (None, chosen)
@@ -93,6 +90,7 @@ def test_what_was_quantised_is_the_rounded_model(quantize, byte_tokenizer, tmp_p
     model = random_model("llama", FIELDS["llama"] | NO_TOKENS | WIDE, 0)
     source = saved(model, byte_tokenizer, tmp_path / "model")
     convert(source, tmp_path / "model.gguf", quantize=quantize)
+    assert " as quantised weights" in info(str(tmp_path / "model.gguf")).summary()
     stored, kinds = open_gguf(tmp_path / "model.gguf"), gguf.GGMLQuantizationType
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -136,6 +134,17 @@ def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, name, load, byte_
         ("pythia-14m", {"rotary": "interleaved"}, r"model.rotary is interleaved; llama.cpp's gptneox"),
         ("pythia-14m", {"attention_scale": 1.0}, r"model.attention_scale is 1.0; llama.cpp's gptneox"),
         ("smollm2-135m", {"rotary_scaling": RotaryScaling(4.0, 1.0, 4.0, 64)}, r"rope_freqs.weight is not Llama 3.1's"),
+        ("pythia-14m", {"rotary_scaling": RotaryScaling(8.0, 1.0, 4.0, 8192)}, r"llama.cpp's gptneox .* compute none"),
+        (
+            "smollm2-135m",
+            {"family": "mistral", "window": 16, "local_layers": (0, 1)},
+            r"window is 16; .* llama can .* none",
+        ),
+        (
+            "smollm2-135m",
+            {"family": "qwen2", "rotary_scaling": RotaryScaling(8.0, 1.0, 4.0, 8192)},
+            r"llama.cpp's qwen2",
+        ),
     ],
 )
 def test_a_setting_that_llama_cpp_does_not_compute_is_named(preset, change, message, byte_tokenizer, tmp_path):
@@ -157,7 +166,7 @@ def test_exact_gelu_is_written_and_said(byte_tokenizer, tmp_path, capfd):
 
 
 def test_a_tied_neox_without_biases_gets_what_llama_cpp_wants(byte_tokenizer, tmp_path):
-    fields = FIELDS["gpt_neox"] | ACTIVATION["gpt_neox"] | NO_TOKENS | WIDE
+    fields = FIELDS["gpt_neox"] | COMPUTED["gpt_neox"] | NO_TOKENS | WIDE
     fields |= {"attention_bias": False, "tie_word_embeddings": True}
     source = saved(random_model("gpt_neox", fields, 0), byte_tokenizer, tmp_path / "m")
     convert(source, tmp_path / "m.gguf")
@@ -213,8 +222,9 @@ def test_llama_cpp_computes_the_same(family, form, byte_tokenizer, tmp_path, req
         source, n_ids = request.getfixturevalue("smollm2_path"), 32
     else:
         sizes = {"n_layer": 4, "d_model": 128, "n_head": 4, "vocab_size": 260, "n_ctx": 256}
-        preset = {"gpt2": "gpt2", "gpt_neox": "pythia-14m", "llama": "smollm2-135m"}[family]
-        sizes |= {"n_kv_head": 2} if family == "llama" else {}
+        preset = {"gpt2": "gpt2", "gpt_neox": "pythia-14m"}.get(family, "smollm2-135m")
+        sizes |= {"family": family, "n_kv_head": 2} if preset == "smollm2-135m" else {}
+        sizes |= {"qkv_bias": True} if family == "qwen2" else {}
         config, n_ids = adapted(preset, sizes, ""), 96
         weights = new_model(config, seed=1).state_dict()
         for weight in weights.values():  # no bias or norm is at its neutral start

@@ -301,10 +301,10 @@ def test_we_find_what_other_tools_pulled(hub):
             "owner/empty",
             r"owner/empty has no config\.json with .* no single GGUF file; it has a\.gguf, b\.gguf; `hf .* a\.gguf --l",
         ),
-        ("absent", "absent is no model on the hub: it must be OWNER/MODEL, or one of gpt-j-6b, "),
-        ("../../etc", "is no model on the hub"),
-        ("a/b@../../c", "is no model on the hub"),
-        ("a/b/c", "is no model on the hub"),
+        ("absent", "absent is not the name of a model on the hub: it must be OWNER/MODEL, or one of gpt-j-6b, "),
+        ("../../etc", "is not the name of a model on the hub"),
+        ("a/b@../../c", "is not the name of a model on the hub"),
+        ("a/b/c", "is not the name of a model on the hub"),
     ],
 )
 def test_what_cannot_be_pulled_is_said(hub, name, sentence):

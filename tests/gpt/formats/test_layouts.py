@@ -67,9 +67,9 @@ def test_the_first_files_of_gpt2_had_no_head_and_no_prefix(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_our_shards_are_read_by_transformers_and_by_us(family, byte_tokenizer, tmp_path):
-    preset = {"gptj": "gpt-j", "gpt_neo": "gpt-neo-125m", "gpt_neox": "pythia-14m", "gpt2": "gpt2"}.get(family)
+    preset = next(name for name, config in reversed(PRESETS.items()) if config.family == family)
     sizes = {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64}
-    config = adapted(preset or "smollm2-135m", sizes | ({} if preset else {"n_kv_head": 1}), "test")
+    config = adapted(preset, sizes | ({"n_kv_head": 1} if PRESETS[preset].gated else {}), "test")
     ours = new_model(config, seed=1)
     save_model(ours, byte_tokenizer, tmp_path / "whole")
     write_model(open_model(tmp_path / "whole"), tmp_path / "shards", shard_bytes=20_000)
@@ -99,7 +99,7 @@ def test_converting_onto_something_else_is_refused(tiny_model, tmp_path):
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "m")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to.txt").write_text("you")
-    with pytest.raises(ValueError, match="letters exists and is no model directory"):
+    with pytest.raises(ValueError, match="letters exists and is not a model directory"):
         convert(tmp_path / "m", tmp_path / "letters")
     assert (tmp_path / "letters" / "to.txt").read_text() == "you"
 

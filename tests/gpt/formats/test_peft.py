@@ -33,6 +33,10 @@ FIELDS = {
     "gpt_neox": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
     "gpt2": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 64},
 }
+FIELDS |= {
+    "mistral": FIELDS["llama"] | {"head_dim": 24, "sliding_window": 7},
+    "qwen2": FIELDS["llama"] | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
+}
 TOKENS = torch.arange(40)[None] * 5 % 259
 
 
@@ -276,7 +280,7 @@ def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(
         ("a_key_of_tomorrow", 2, "a_key_of_tomorrow is 2"),
         ("lora_alpha", float("nan"), "bluejay reads LORA"),
         ("lora_alpha", 10**400, "bluejay reads LORA"),
-        ("alpha_pattern", {"(": 3}, r"alpha_pattern has '\(', which is no regular expression"),
+        ("alpha_pattern", {"(": 3}, r"alpha_pattern has '\(', which is not a regular expression"),
         ("alpha_pattern", {"q_proj": None}, "alpha_pattern is .*; it must map names of modules to numbers"),
         ("alpha_pattern", {"q_proj": "x"}, "alpha_pattern is .*; it must map names of modules to numbers"),
         ("alpha_pattern", ["x"], "alpha_pattern is .*; it must map names of modules to numbers"),
@@ -325,5 +329,5 @@ def test_an_adapter_of_another_model_is_refused(adapter, byte_tokenizer, tmp_pat
         open_model(adapter)
     shutil.rmtree(other)
     random_model("gpt2", FIELDS["gpt2"] | {"vocab_size": 259} | NO_TOKENS, 0).save_pretrained(other)
-    with pytest.raises(ValueError, match="no update of a matrix of the model"):
+    with pytest.raises(ValueError, match="does not update a matrix of the model"):
         open_model(adapter)

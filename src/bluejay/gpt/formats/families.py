@@ -4,12 +4,20 @@ Only this file and the readers of other file formats depend on the family of a m
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.rotary import ROPE_KEYS, llama_keys, llama_rope, neox_keys, neox_rope
 from bluejay.gpt.formats.values import REFUSED, Values, flag, positive, refuse, whole, wrong
+from bluejay.gpt.formats.windows import (
+    mistral_keys,
+    mistral_window,
+    neo_locals,
+    neo_types,
+    qwen2_keys,
+    qwen2_window,
+)
 from bluejay.recipe import check
 
 ACTIVATIONS = {
@@ -24,9 +32,6 @@ ACTIVATIONS = {
     "gelu_accurate": "gelu_tanh",
 }
 """Hugging Face's names of activations -> ours. Where several mean the same function, the first is written."""
-
-MOST_NEO_LAYERS = 100_000
-"""Layers of a GPT-Neo, each of which is listed as local or global."""
 
 
 @dataclass(frozen=True)
@@ -76,35 +81,6 @@ def gptj_rotary(values: Values) -> Values:
     return {"rotary_dim": whole({"rotary_dim": 64} | values, "rotary_dim", whole_head)}
 
 
-def neo_locals(values: Values) -> Values:
-    """GPT-Neo's local layers, from the list `attention_layers`, which counts where both are given, or from
-    `attention_types`, in which [[["global", "local"], 6]] means six repetitions of the pair."""
-    n_layer = whole(values, "num_layers")
-    if n_layer > MOST_NEO_LAYERS:
-        raise ValueError(f"num_layers is {n_layer}; bluejay reads at most {MOST_NEO_LAYERS}")
-    key = "attention_types" if values.get("attention_layers") is None else "attention_layers"
-    given: Any = [[["global", "local"], 12]] if values.get(key) is None else values[key]
-    kinds: list[Any] = []
-    try:
-        for pattern, times in given if key == "attention_types" else [(given, 1)]:
-            if len(pattern) * times > n_layer - len(kinds):
-                raise ValueError("they are too many")
-            kinds += list(pattern) * times
-    except (TypeError, ValueError):  # a number or a text in place of a list
-        kinds = []
-    if len(kinds) != n_layer or not all(kind in ("global", "local") for kind in kinds):
-        raise ValueError(f"{key} must name global or local for each of {n_layer} layers")
-    return {"local_layers": tuple(layer for layer, kind in enumerate(kinds) if kind == "local")}
-
-
-def neo_types(config: GPTConfig) -> Values:
-    """The inverse of `neo_locals`."""
-    kinds = ["local" if layer in config.local_layers else "global" for layer in range(config.n_layer)]
-    pairs = config.n_layer // 2
-    types = [[kinds[:2], pairs]] if kinds == kinds[:2] * pairs else [[[kind], 1] for kind in kinds]
-    return {"attention_types": types, "attention_layers": kinds}
-
-
 GPT2_KEYS = {
     "n_layer": "n_layer",
     "d_model": "n_embd",
@@ -146,10 +122,9 @@ LLAMA_KEYS = GPT2_KEYS | {
     "n_ctx": "max_position_embeddings",
     "norm_eps": "rms_norm_eps",
     "activation": "hidden_act",
-    "qkv_bias": "attention_bias",
-    "out_bias": "attention_bias",
-    "mlp_bias": "mlp_bias",
 }
+LLAMA_DEFAULTS = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+LLAMA_DEFAULTS |= {"tie_word_embeddings": False}
 GPT2_DEFAULTS = {"n_inner": None, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
 FLAGS = ("tied", "qkv_bias", "out_bias", "mlp_bias", "parallel")
 """Fields of GPTConfig that are true or false."""
@@ -164,6 +139,38 @@ LEARNED_POSITIONS = {
     "out_bias": True,
     "head_bias": False,
 }
+
+LLAMA = Family(
+    architecture="LlamaForCausalLM",
+    common={
+        "parallel": False,
+        "n_norm": 2,
+        "norm": "rmsnorm",
+        "rotary": "rotate_half",
+        "gated": True,
+        "head_bias": False,
+    },
+    keys=LLAMA_KEYS | {"qkv_bias": "attention_bias", "out_bias": "attention_bias", "mlp_bias": "mlp_bias"},
+    defaults=LLAMA_DEFAULTS | {"attention_bias": False, "mlp_bias": False},
+    read=llama_rope,
+    own_keys=ROPE_KEYS,
+    write=llama_keys,
+    prefix="model.",
+    modules={
+        "embed_tokens": "embed",
+        "layers.{}.input_layernorm": "blocks.{}.norm",
+        "layers.{}.self_attn.q_proj": "blocks.{}.attention.q",
+        "layers.{}.self_attn.k_proj": "blocks.{}.attention.k",
+        "layers.{}.self_attn.v_proj": "blocks.{}.attention.v",
+        "layers.{}.self_attn.o_proj": "blocks.{}.attention.out",
+        "layers.{}.post_attention_layernorm": "blocks.{}.mlp_norm",
+        "layers.{}.mlp.gate_proj": "blocks.{}.mlp.gate",
+        "layers.{}.mlp.up_proj": "blocks.{}.mlp.up",
+        "layers.{}.mlp.down_proj": "blocks.{}.mlp.down",
+        "norm": "norm",
+    },
+)
+"""Llama's layout, of which Mistral's and Qwen2's are variants in which no key states the biases."""
 
 FAMILIES = {
     "gptj": Family(
@@ -254,36 +261,26 @@ FAMILIES = {
         },
         transposed=True,
     ),
-    "llama": Family(
-        architecture="LlamaForCausalLM",
-        common={
-            "parallel": False,
-            "n_norm": 2,
-            "norm": "rmsnorm",
-            "rotary": "rotate_half",
-            "gated": True,
-            "head_bias": False,
-        },
+    "llama": LLAMA,
+    "mistral": replace(
+        LLAMA,
+        architecture="MistralForCausalLM",
+        common=LLAMA.common | {"mlp_bias": False},
         keys=LLAMA_KEYS,
-        defaults={"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
-        | {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False},
-        read=llama_rope,
-        own_keys=ROPE_KEYS,
-        write=llama_keys,
-        prefix="model.",
-        modules={
-            "embed_tokens": "embed",
-            "layers.{}.input_layernorm": "blocks.{}.norm",
-            "layers.{}.self_attn.q_proj": "blocks.{}.attention.q",
-            "layers.{}.self_attn.k_proj": "blocks.{}.attention.k",
-            "layers.{}.self_attn.v_proj": "blocks.{}.attention.v",
-            "layers.{}.self_attn.o_proj": "blocks.{}.attention.out",
-            "layers.{}.post_attention_layernorm": "blocks.{}.mlp_norm",
-            "layers.{}.mlp.gate_proj": "blocks.{}.mlp.gate",
-            "layers.{}.mlp.up_proj": "blocks.{}.mlp.up",
-            "layers.{}.mlp.down_proj": "blocks.{}.mlp.down",
-            "norm": "norm",
-        },
+        defaults=LLAMA_DEFAULTS,
+        read=lambda values: llama_rope(values) | mistral_window(values),
+        own_keys=(*ROPE_KEYS, "sliding_window"),
+        write=lambda config: llama_keys(config) | mistral_keys(config),
+    ),
+    "qwen2": replace(
+        LLAMA,
+        architecture="Qwen2ForCausalLM",
+        common=LLAMA.common | {"mlp_bias": False, "qkv_bias": True},
+        keys=LLAMA_KEYS,
+        defaults=LLAMA_DEFAULTS,
+        read=lambda values: llama_rope(values) | qwen2_window(values),
+        own_keys=(*ROPE_KEYS, "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
+        write=lambda config: llama_keys(config) | qwen2_keys(config),
     ),
 }
 
@@ -324,7 +321,7 @@ def from_hugging_face(values: Values) -> GPTConfig:
     missing or wrong value, or a setting that the model does not implement."""
     kind = family_of(values)
     family = FAMILIES[kind]
-    refuse(values, REFUSED, kind)
+    refuse(values, {key: only for key, only in REFUSED.items() if key not in family.own_keys}, kind)
     given = values | {key: value for key, value in family.defaults.items() if values.get(key) is None}
     fields = {ours: field_value(given, ours, key) for ours, key in family.keys.items()}
     return check(GPTConfig, family.common | {"family": kind} | fields | family.read(values), "config")

@@ -1,4 +1,5 @@
-"""Models in GGUF files, llama.cpp's format: GPT-2, GPT-NeoX and Llama. Quantised tensors are decoded when read.
+"""Models in GGUF files, llama.cpp's format: GPT-2, GPT-NeoX, Llama with Mistral, and Qwen2. Quantised tensors are
+decoded when read.
 
 Names, the order of rows and the meaning of fields follow llama.cpp's `convert_hf_to_gguf.py`.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from bluejay.gpt.config import GPTConfig, RotaryScaling
 from bluejay.gpt.formats.companions import CARD, LICENCE_KEYS, Companions, card_stating
 from bluejay.gpt.formats.families import FAMILIES
-from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
+from bluejay.gpt.formats.gguf_file import GGUFFile, read_parts
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer, named_ids
 from bluejay.gpt.formats.rotary import linear_scaling
 from bluejay.gpt.formats.tensors import StoredModel, converted
@@ -26,8 +27,12 @@ from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import rotary_angles, weight_shapes
 from bluejay.recipe import check
 
-ARCHITECTURES = {"gpt2": "gpt2", "gptneox": "gpt_neox", "llama": "llama"}
-"""`general.architecture` -> family."""
+ARCHITECTURES = {"gpt2": "gpt2", "gptneox": "gpt_neox", "llama": "llama", "qwen2": "qwen2"}
+"""`general.architecture` -> family. A Mistral is a `llama`, whose arithmetic it has without a window."""
+REORDERED = ("llama", "mistral")
+"""Families whose rows of q and k have another order in the file."""
+LLAMAS = (*REORDERED, "qwen2")
+"""Families that have RMS norms, and q, k and v apart."""
 CONFIG_KEYS = {
     "n_layer": "block_count",
     "d_model": "embedding_length",
@@ -104,10 +109,11 @@ class Location:
 
 
 def open_gguf(path: Path) -> StoredModel:
-    """Open a GGUF file. Weights are float32, or float16 or bfloat16 if all matrices have that type. Raises ValueError,
-    naming the file and the field or tensor, for a damaged file, an unknown architecture, a setting that the model does
-    not implement, and tensors that are missing, unknown or of the wrong shape."""
-    file = read_gguf(path)
+    """Open a GGUF file, with all other parts if it is a part. Weights are float32, or float16 or bfloat16 if all
+    matrices have that type. Raises ValueError, naming the file and the field or tensor, for a damaged file, an unknown
+    architecture, a setting that the model does not implement, and tensors that are missing, unknown or of the wrong
+    shape; FileNotFoundError for a missing part."""
+    file = read_parts(path)
     try:
         config = read_config(file)
         locations = locate_weights(file, config)
@@ -131,7 +137,7 @@ def open_gguf(path: Path) -> StoredModel:
         read,
         dtype,
         lambda: gguf_tokenizer(path, file.fields),
-        path.stat().st_size,
+        file.n_bytes,
         stated.get("license"),
         quantised=any(tensor.kind not in FLOAT_KINDS for tensor in file.tensors.values()),
         companions=Companions(sampling | named_ids(file.fields), {CARD: card_stating(stated)} if stated else {}),
@@ -149,8 +155,6 @@ def read_config(file: GGUFFile) -> GPTConfig:
     architecture = fields.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(f"its architecture is {architecture!r}; bluejay reads {', '.join(map(repr, ARCHITECTURES))}")
-    if fields.get("split.count", 1) != 1:
-        raise ValueError("it is one of several parts; llama.cpp's `gguf-split --merge` makes them one file")
     if "token_embd.weight" not in tensors:
         raise ValueError("it has no token_embd.weight")
     family = ARCHITECTURES[architecture]
@@ -173,7 +177,7 @@ def read_config(file: GGUFFile) -> GPTConfig:
         "out_bias": "blk.0.attn_output.bias" in tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in tensors,
         "tied": "output.weight" not in tensors,
-        "norm_eps": field(own, architecture, f"attention.layer_norm_{'rms_' if family == 'llama' else ''}epsilon"),
+        "norm_eps": field(own, architecture, f"attention.layer_norm_{'rms_' if family in LLAMAS else ''}epsilon"),
     }
     if family != "gpt2":
         given |= rotary(own, architecture, given)
@@ -186,7 +190,7 @@ def read_config(file: GGUFFile) -> GPTConfig:
 
 
 def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a model with rotary positions, GPT-NeoX or Llama."""
+    """The fields of a model with rotary positions: GPT-NeoX, Llama, Qwen2."""
 
     def optional(key: str, default: Any) -> Any:
         return field(own, architecture, key) if key in own else default
@@ -208,7 +212,7 @@ def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dic
         # The file does not tell which GELU the model has; llama.cpp computes the tanh approximation.
         return fields | {"parallel": own.get("use_parallel_residual", True)}
     if rotated != whole or own.get("attention.value_length", whole) != whole:
-        raise ValueError(f"it rotates {rotated} of {whole} dimensions of a head; bluejay reads Llamas that rotate all")
+        raise ValueError(f"it rotates {rotated} of {whole} dimensions of a head; bluejay reads those that rotate all")
     n_kv_head = optional("attention.head_count_kv", given["n_head"])
     return fields | {"n_kv_head": n_kv_head, "head_dim": whole, "activation": "silu"}
 
@@ -257,7 +261,7 @@ def locate(weight: str, shape: tuple[int, ...], file: GGUFFile, config: GPTConfi
         begin = {"q": 0, "k": q, "v": q + kv}[module[-1]]
         return Location(tensor_named(file, fused, (q + 2 * kv, *shape[1:])), slice(begin, begin + shape[0]))
     name = tensor_named(file, name, shape)
-    if config.family != "llama" or module not in ROTATED:
+    if config.family not in REORDERED or module not in ROTATED:
         return Location(name, slice(None))
     return Location(name, rotated_rows(shape[0], config))
 

@@ -16,6 +16,7 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 from bluejay.decompress import refuse_pointer_file
+from bluejay.gpt.formats.gguf_parts import part_names
 
 SCALARS = {
     GGUFValueType.UINT8: "u1",
@@ -71,6 +72,38 @@ class GGUFFile:
     fields: dict[str, Any]
     """Name -> number, string, list of strings or array of numbers."""
     tensors: dict[str, GGUFTensor]
+    n_bytes: int = 0
+    """Its size, with that of its other parts."""
+
+
+def read_parts(path: Path) -> GGUFFile:
+    """Read a file as `read_gguf` does, and if it is one of several parts, the others beside it, too. The fields are
+    those of the first part. Raises FileNotFoundError for a missing part, ValueError for one of another model."""
+    file = read_gguf(path)
+    count = file.fields.get("split.count", 1)
+    if type(count) is int and count <= 1:
+        return file
+    names = part_names(path.name)
+    if type(count) is not int or len(names) != count:
+        raise ValueError(
+            f"{path} is one of {count} parts; they must have the names that llama.cpp's gguf-split gave them"
+        )
+    places = [path.with_name(name) for name in names]
+    for place in places:
+        if not place.is_file():
+            raise FileNotFoundError(f"{place} is missing; {path.name} is one of {count} parts")
+    parts = [file if place == path else read_gguf(place) for place in places]
+    tensors: dict[str, GGUFTensor] = {}
+    for number, (place, part) in enumerate(zip(places, parts, strict=True)):
+        if (part.fields.get("split.no"), part.fields.get("split.count")) != (number, count):
+            raise ValueError(f"{place} does not say that it is part {number + 1} of {count}")
+        if both := part.tensors.keys() & tensors.keys():
+            raise ValueError(f"{place} has {min(both)}, which another part has, too")
+        tensors |= part.tensors
+    stated = parts[0].fields.get("split.tensors.count", len(tensors))
+    if stated != len(tensors):
+        raise ValueError(f"{path} is a part of a model of {stated} tensors; all parts together have {len(tensors)}")
+    return GGUFFile(parts[0].fields, tensors, sum(part.n_bytes for part in parts))
 
 
 def read_gguf(path: Path) -> GGUFFile:
@@ -112,12 +145,12 @@ def parse(data: np.ndarray) -> GGUFFile:
         if name in tensors:
             raise ValueError(f"it has {name} twice")
         if offset % alignment:
-            raise ValueError(f"{name} lies at {offset}, which is no multiple of {alignment}")
+            raise ValueError(f"{name} lies at {offset}, which is not a multiple of {alignment}")
         try:
             tensors[name] = tensor_at(data[begin + offset :], shape, kind)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    return GGUFFile(fields, tensors)
+    return GGUFFile(fields, tensors, len(data))
 
 
 def tensor_at(data: np.ndarray, shape: tuple[int, ...], number: int) -> GGUFTensor:

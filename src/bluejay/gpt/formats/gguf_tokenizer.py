@@ -24,10 +24,25 @@ LLAMA_3_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """The expression by which Llama 3 splits a text into words (its `tokenizer.py`)."""
+QWEN2_PATTERN = LLAMA_3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+"""That of Qwen2 (its `tokenizer.json`), which takes each digit by itself."""
+TEKKEN_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""That of Mistral Nemo (its `tekken.json`), which also divides words before capital letters."""
 GPT2 = ("gpt-2", "mpt", "olmo", "mellum", "trillion")
 SMOLLM = ("smollm", "starcoder", "refact", "minerva-7b")
 LLAMA_3 = ("llama-bpe", "llama-v3", "llama3", "falcon3", "pixtral", "midm-2.0")
+QWEN2 = ("qwen2", "deepseek-r1-qwen", "megrez", "kormo")
+TEKKEN = ("tekken",)
 """llama.cpp's names of ways to split a text into words; names in a group mean the same (`llama-vocab.cpp`)."""
+WORDS = (*GPT2, *SMOLLM, *LLAMA_3, *QWEN2, *TEKKEN)
+PATTERNS = dict.fromkeys(LLAMA_3, LLAMA_3_PATTERN) | dict.fromkeys(QWEN2, QWEN2_PATTERN) | {TEKKEN[0]: TEKKEN_PATTERN}
+"""Name of a way -> its expression, for those that are no variants of GPT-2's."""
+WHOLE_WORDS = LLAMA_3 + TEKKEN
+"""Ways in which a word that is a token is taken whole, and every text begins with a token, if the file does not say."""
 SPELLED_ENDS = (
     "<|eot_id|>",
     "<|eom_id|>",
@@ -100,25 +115,25 @@ def byte_level_bpe(
     own: Mapping[str, Any], architecture: Any, tokens: list[str], kinds: list[int]
 ) -> tokenizers.Tokenizer:
     """A byte-level BPE that splits text into words in the way that `tokenizer.ggml.pre` names."""
-    # Files older than this field use GPT-2's way, or are Llama 3 models that split text wrongly.
-    pre = own.get("pre", "gpt-2" if architecture != "llama" else None)
-    if pre not in GPT2 + SMOLLM + LLAMA_3:
-        known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
+    # Files older than this field use GPT-2's way, or belong to models whose text llama.cpp then split wrongly.
+    pre = own.get("pre", "gpt-2" if architecture not in ("llama", "qwen2") else None)
+    if pre not in WORDS:
+        known = ", ".join(map(repr, WORDS))
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
     if not merges and any(
         len(token) > 1 for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.NORMAL
     ):
         raise ValueError("it has no tokenizer.ggml.merges; a tokenizer.json beside it would be read")
-    backend = byte_level(bpe(tokens, kinds, merges, ignore_merges=pre in LLAMA_3))
+    backend = byte_level(bpe(tokens, kinds, merges, ignore_merges=pre in WHOLE_WORDS))
     backend.pre_tokenizer = words_of(pre)
     return backend
 
 
 def words_of(pre: str) -> pre_tokenizers.PreTokenizer:
-    """What splits a text into words in the way of a name in `GPT2`, `SMOLLM` or `LLAMA_3`."""
-    if pre in LLAMA_3:
-        words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_PATTERN), "isolated")
+    """What splits a text into words in the way of a name in `WORDS`."""
+    if pre in PATTERNS:
+        words = pre_tokenizers.Split(tokenizers.Regex(PATTERNS[pre]), "isolated")
         spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         return pre_tokenizers.Sequence([words, spelling])
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -173,7 +188,7 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
         if special or kind == TokenType.USER_DEFINED:
             added.append(AddedToken(token, normalized=False, special=special))
     backend.add_tokens(added)
-    if own.get("add_bos_token", own["model"] == "llama" or own.get("pre") in LLAMA_3):
+    if own.get("add_bos_token", own["model"] == "llama" or own.get("pre") in WHOLE_WORDS):
         begin = own.get("bos_token_id")
         if not isinstance(begin, int) or not 0 <= begin < len(tokens):
             raise ValueError(f"tokenizer.ggml.bos_token_id is {begin!r}; it must be the id of a token")

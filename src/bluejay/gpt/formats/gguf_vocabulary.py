@@ -11,14 +11,26 @@ import tokenizers
 from gguf.constants import TokenType
 from tokenizers import decoders
 
-from bluejay.gpt.formats.gguf_tokenizer import GPT2, LLAMA_3, SMOLLM, backend_of, merges_by_score, words_of
+from bluejay.gpt.formats.gguf_tokenizer import (
+    GPT2,
+    LLAMA_3,
+    QWEN2,
+    SMOLLM,
+    TEKKEN,
+    WHOLE_WORDS,
+    backend_of,
+    merges_by_score,
+    words_of,
+)
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Fields for the ids that end a text, a turn and a message; llama.cpp stops at each."""
+WRITTEN = tuple(names[0] for names in (GPT2, SMOLLM, LLAMA_3, QWEN2, TEKKEN))
+"""The names by which ways to split a text into words are written."""
 PROBE = (
-    "It's 1234567 o'clock; WE'LL see 3.14 % of x_y[12]\\n\\tif a  ==\\t'b' :\r\n\r\n    return\n \n"
+    "It's 1234567 o'clock; WE'LL see 3.14 % of x_y[12].camelCase\\n\\tif a  ==\\t'b' :\r\n\r\n    return\n \n"
     "naïve Straße 東京 2024年 ١٢٣ ½ 😀🏳️‍🌈 \u00a0\u3000end   "
 )
 """A text on which all ways to split words that llama.cpp knows differ."""
@@ -65,13 +77,13 @@ def byte_level_fields(backend: tokenizers.Tokenizer) -> dict[str, Any]:
     model = json.loads(backend.to_str())["model"]
     found = backend.pre_tokenizer and backend.pre_tokenizer.pre_tokenize_str(PROBE)
     whole_words = bool(model.get("ignore_merges"))
-    for pre in (GPT2[0], SMOLLM[0], LLAMA_3[0]):
-        if found == words_of(pre).pre_tokenize_str(PROBE) and whole_words == (pre in LLAMA_3):
+    for pre in WRITTEN:
+        if found == words_of(pre).pre_tokenize_str(PROBE) and whole_words == (pre in WHOLE_WORDS):
             break
     else:
-        known = ", ".join((GPT2[0], SMOLLM[0], LLAMA_3[0]))
         raise ValueError(
-            f"the tokenizer splits a text into words in another way than those that bluejay can write to GGUF: {known}"
+            "the tokenizer splits a text into words in another way than those that bluejay can write to GGUF: "
+            f"{', '.join(WRITTEN)}"
         )
     if backend.normalizer is not None:
         kind = json.loads(backend.to_str())["normalizer"]["type"]

@@ -1,4 +1,4 @@
-"""GGUF files for llama.cpp: the inverse of `gguf`, for GPT-2, GPT-NeoX and Llama.
+"""GGUF files for llama.cpp: the inverse of `gguf`, for GPT-2, GPT-NeoX, Llama, Mistral and Qwen2.
 
 Tensors and fields are those of llama.cpp's `convert_hf_to_gguf.py`; blocks are rounded by the `gguf` package.
 """
@@ -23,7 +23,9 @@ from bluejay.gpt.formats.gguf import (
     ARCHITECTURES,
     CONFIG_KEYS,
     LICENCE,
+    LLAMAS,
     QKV,
+    REORDERED,
     ROTARY_FACTORS,
     ROTATED,
     SAMPLING,
@@ -52,7 +54,7 @@ FILE_TYPES = {
     Q8_0: LlamaFileType.MOSTLY_Q8_0,
     Q4_0: LlamaFileType.MOSTLY_Q4_0,
 }
-ARCHITECTURE_OF = {family: architecture for architecture, family in ARCHITECTURES.items()}
+ARCHITECTURE_OF = {family: architecture for architecture, family in ARCHITECTURES.items()} | {"mistral": "llama"}
 """Family -> `general.architecture`."""
 BIASES = {"qkv_bias": "attention.q attention.k attention.v", "out_bias": "attention.out", "mlp_bias": "mlp.up mlp.down"}
 """Field of GPTConfig -> the modules that have a bias if it is set. llama.cpp wants all of them in GPT-NeoX."""
@@ -155,7 +157,7 @@ def fields_of(config: GPTConfig) -> dict[str, Any]:
         )
     architecture, shape = ARCHITECTURE_OF[config.family], config.resolved
     fields: dict[str, Any] = {key: getattr(shape, ours) for ours, key in CONFIG_KEYS.items()}
-    rms = "rms_" if config.family == "llama" else ""
+    rms = "rms_" if config.family in LLAMAS else ""
     fields |= {f"attention.layer_norm_{rms}epsilon": config.norm_eps, "vocab_size": config.vocab_size}
     if config.family != "gpt2":
         fields |= {"rope.dimension_count": config.n_rotary, "rope.freq_base": float(config.rotary_base)}
@@ -163,7 +165,7 @@ def fields_of(config: GPTConfig) -> dict[str, Any]:
             fields |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
     if config.family == "gpt_neox":
         fields["use_parallel_residual"] = config.parallel
-    if config.family == "llama":
+    if config.family in LLAMAS:
         fields |= {"attention.head_count_kv": config.kv_heads}
         fields |= {"attention.key_length": config.d_head, "attention.value_length": config.d_head}
     return {f"{architecture}.{key}": value for key, value in fields.items()}
@@ -180,7 +182,7 @@ def tensors(config: GPTConfig, kind: GGMLQuantizationType) -> Iterator[Target]:
     for weight, shape in shapes.items():
         layer, module, suffix = parts_of(weight)
         name, parts = named(layer, module, suffix), (weight,)
-        if module.startswith("attention.") and module[-1] in "qkv" and config.family != "llama":
+        if module.startswith("attention.") and module[-1] in "qkv" and config.family not in LLAMAS:
             if module[-1] != "q":
                 continue
             name = f"blk.{layer}.{QKV}.{suffix}"
@@ -189,7 +191,7 @@ def tensors(config: GPTConfig, kind: GGMLQuantizationType) -> Iterator[Target]:
         wanted = Q8_0 if kind == Q4_0 and weight == head else kind
         yield Target(name, parts, whole, fitting(wanted, module, whole))
     scaling = config.rotary_scaling
-    if scaling is not None and scaling.low != ALL_SLOW:
+    if scaling is not None and scaling.low != ALL_SLOW and ARCHITECTURE_OF[config.family] == "llama":
         yield Target(ROTARY_FACTORS, (), (config.n_rotary // 2,), F32)
 
 
@@ -218,11 +220,13 @@ def check_config(config: GPTConfig, fields: dict[str, Any], targets: list[Target
     file = GGUFFile({"general.architecture": architecture} | fields, described)
     found, meant = vars(read_config(file).resolved), vars(config.resolved)
     same = {"activation": {"gelu": "gelu_tanh"}.get(config.activation, config.activation)}
+    same |= {"family": ARCHITECTURES[architecture]}
     if config.family == "gpt_neox":  # zeros are written for absent biases, and a tied matrix twice
         same |= dict.fromkeys(BIASES, True) | {"tied": False}
     for name, value in (meant | same).items():
         if found[name] != value:
-            raise ValueError(f"model.{name} is {value}; llama.cpp's {architecture} can only compute {found[name]}")
+            other = "none" if found[name] is None else found[name]
+            raise ValueError(f"model.{name} is {value}; llama.cpp's {architecture} can only compute {other}")
 
 
 def factors(config: GPTConfig) -> np.ndarray:
@@ -254,6 +258,6 @@ def read(weight: str, target: Target, stored: StoredModel) -> Tensor:
     if weight == "head.weight" and config.tied:
         return stored.read("embed.weight")
     tensor = stored.read(weight)
-    if config.family == "llama" and parts_of(weight)[1] in ROTATED:
+    if config.family in REORDERED and parts_of(weight)[1] in ROTATED:
         tensor = tensor[np.argsort(rotated_rows(len(tensor), config))]
     return tensor

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from bluejay.download import Answer, download, http
 from bluejay.files import partial_of, require_writable, sha256_of, sync, write_text
 from bluejay.gpt.formats.companions import KEPT_FILES, TRAINED_ON
+from bluejay.gpt.formats.gguf_parts import part_names
 from bluejay.progress import Bar, progress, say
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ def pull(name: str, directory: Path | None = None) -> Path:
 
     `name` is `owner/model`, or `model` alone for those of `PUBLISHED`; `@revision` may follow, and is `main` if absent.
     Configuration, tokenizer, model card, licence and weights are downloaded, the weights as safetensors where
-    available; or an adapter, without its base, or the only GGUF file. An interrupted call is resumed. Every file, also
-    one that was pulled before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
-    ValueError: no such model or revision, no permission, a file that differs twice, or a directory that cannot be
-    written or has a file of another model; OSError: no network, no space.
+    available; or an adapter, without its base, or the only GGUF file, with all its parts. An interrupted call is
+    resumed. Every file, also one that was pulled before, is checked against the hub's hash, and downloaded again, once,
+    if it differs. Raises ValueError: no such model or revision, no permission, a file that differs twice, or a
+    directory that cannot be written or has a file of another model; OSError: no network, no space.
     """
     repo, revision = parse(name)
     if directory is not None:
@@ -133,7 +134,8 @@ def parse(name: str) -> tuple[str, str]:
     match = NAME.fullmatch(name)
     published = {model.lower(): f"{owner}/{model}" for owner, models in PUBLISHED.items() for model in models.split()}
     if not match or ".." in name or ("/" not in match[1] and match[1].lower() not in published):
-        raise ValueError(f"{name} is no model on the hub: it must be OWNER/MODEL, or one of {', '.join(published)}")
+        short = ", ".join(published)
+        raise ValueError(f"{name} is not the name of a model on the hub: it must be OWNER/MODEL, or one of {short}")
     repo, revision = match.groups(default="main")
     return published.get(repo.lower(), repo), revision
 
@@ -162,7 +164,7 @@ def wanted(names: list[str]) -> list[str]:
     adapter = adapter if ADAPTER_CONFIG in adapter and len(adapter) > 1 else []
     ggufs = [name for name in names if GGUF.fullmatch(name)]
     loaded = [name for name in names if weights and weights.fullmatch(name)] + adapter
-    loaded = loaded or (ggufs if len(ggufs) == 1 else [])
+    loaded = loaded or (ggufs if ggufs and {*ggufs} == {*part_names(ggufs[0])} else [])
     small = [
         name for name in names if SMALL_FILES.fullmatch(name) or (KEPT_FILES.fullmatch(name) and name != TRAINED_ON)
     ]
@@ -199,7 +201,8 @@ def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
     if not names:
         has = ", ".join(sorted(siblings)[:10]) or "no files"
         one = min(filter(GGUF.fullmatch, siblings), default="")
-        choice = f"; `hf download {repo} {one} --local-dir FOLDER` brings one of several" if one else ""
+        parts = " ".join(part_names(one))
+        choice = f"; `hf download {repo} {parts} --local-dir FOLDER` brings one of several" if one else ""
         raise ValueError(
             f"{repo} has no {CONFIG} with model.safetensors or pytorch_model.bin, no adapter and no single GGUF file; "
             f"it has {has}{choice}"

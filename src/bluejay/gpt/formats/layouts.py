@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from bluejay.gpt.formats.companions import Companions, companions_of, licence_of
+from bluejay.gpt.formats.gguf_parts import part_names, parts_of
 from bluejay.gpt.formats.hub import ADAPTER_CONFIG
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
 from bluejay.gpt.formats.locate import locate
@@ -80,8 +81,9 @@ def is_hugging_face(path: Path) -> bool:
 
 
 def ggufs_in(path: Path) -> list[Path]:
-    """The GGUF files in a directory."""
-    return sorted(file for file in path.iterdir() if is_gguf(file))
+    """The GGUF files in a directory; of those that are parts of one model, the first."""
+    files = sorted(file for file in path.iterdir() if is_gguf(file))
+    return list({part_names(file.name)[0]: file for file in reversed(files)}.values())[::-1]
 
 
 def open_file(path: Path) -> StoredModel:
@@ -201,7 +203,7 @@ def convert(
     check_apart(source, target)
     taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
     if taken and not (target / "config.json").is_file():
-        raise ValueError(f"{target} exists and is no model directory; name a new folder")
+        raise ValueError(f"{target} exists and is not a model directory; name a new folder")
     if taken and not overwrite:
         raise ValueError(f"{target} is a model already; name a new folder, or replace all that is there by --overwrite")
     if calibrate is not None and not (quantize and QUANTISED[quantize].gptq):
@@ -225,9 +227,11 @@ def read_from(path: Path, adapted: frozenset[Path] = frozenset()) -> list[Path]:
     `open_model`."""
     if (path / ADAPTER_CONFIG).is_file() and not is_own_base(path, adapted):
         return [path, *read_from(locate(base_of(read_adapter_config(path))), adapted | {path.resolve()})]
-    if path.is_file() or is_hugging_face(path):
+    if path.is_file():
+        return parts_of(path)
+    if is_hugging_face(path):
         return [path]
-    return [path, newest(path), *ggufs_in(path)]
+    return [path, newest(path), *(part for file in ggufs_in(path) for part in parts_of(file))]
 
 
 def convert_to_gguf(

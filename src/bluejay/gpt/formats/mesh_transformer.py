@@ -116,7 +116,7 @@ def open_mesh_transformer(path: Path) -> StoredModel:
     shards = [numbered(shard, "{}.npz") for shard in numbered(step, "shard_{}")]
     n_pieces = max(map(len, shards), default=0)
     if n_pieces == 0:
-        raise FileNotFoundError(f"{step} is no checkpoint of mesh-transformer-jax: it needs shard_0/0.npz and so on")
+        raise FileNotFoundError(f"{step} is not a checkpoint of mesh-transformer-jax: it needs shard_0/0.npz and so on")
     for number, pieces in enumerate(shards):
         if len(pieces) < n_pieces:
             raise FileNotFoundError(f"{step / f'shard_{number}' / f'{len(pieces)}.npz'} is missing; others have it")

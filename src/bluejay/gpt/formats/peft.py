@@ -214,7 +214,7 @@ def check_patterns(patterns: Any, name: str) -> None:
         try:
             re.compile(f"({pattern})")
         except re.error as error:
-            raise ValueError(f"{name} has {pattern!r}, which is no regular expression: {error}") from None
+            raise ValueError(f"{name} has {pattern!r}, which is not a regular expression: {error}") from None
 
 
 def base_of(values: dict[str, Any]) -> str:
@@ -271,7 +271,7 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
         raise ValueError(f"{file} has {rows}, and no head of as many rows")
     if remaining or not (adapter.updates or adapter.replaced):
         unknown = min(remaining, default="no tensor")
-        raise ValueError(f"{file} has {unknown}, which is no update of a matrix of the model")
+        raise ValueError(f"{file} has {unknown}, which does not update a matrix of the model")
     return adapter
 
 

@@ -271,7 +271,7 @@ def is_finite(tensor: Tensor) -> bool:
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise ValueError if a tensor holds NaN or infinity."""
     if not is_finite(tensor):
-        raise ValueError(f"{name} holds {'NaN' if tensor.isnan().any() else 'infinity'}, which is no weight of a model")
+        raise ValueError(f"{name} holds {'NaN' if tensor.isnan().any() else 'infinity'}, which cannot be a weight")
 
 
 def finite(read: Callable[[str], Tensor]) -> Callable[[str], Tensor]:

@@ -13,6 +13,7 @@ REFUSED: Values = {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "sliding_window": None,
+    "use_mrope": False,
     "rope_interleaved": False,
     "alibi": False,
     "clip_qkv": None,

@@ -30,8 +30,8 @@ HALF_GROUP = GROUP // 2
 CODEBOOK = (-127, -94, -72, -55, -42, -29, -18, -8, 1, 11, 21, 32, 44, 59, 77, 101)
 """The values of the 16 codes, in units of the scale: Lloyd's algorithm on Gaussian and Student-t5 weights."""
 PAIRS: dict[tuple[torch.dtype, torch.device], Int[Tensor, "256"]] = {}
-"""What `pairs_of_values` gave, made at its first use: a compiled step takes it from here, and a recorded one finds it
-where it is. torch.compile would look into a function with `functools.cache` and make the table in every step."""
+"""The tables that `pairs_of_values` made, each at its first use. A CUDA graph needs its table to stay at one address,
+and torch.compile would trace into a function with `functools.cache` and make the table in every step."""
 SCALE_CANDIDATES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 """Inverse scales that are tried for each half of a group; 1 maps its largest weight to the end of the codebook."""
 
