@@ -72,3 +72,18 @@ def test_the_epochs_are_those_of_the_build_as_far_as_they_are_known(components, 
     rows = plan(check(PileRecipe, values, "the test"))
     assert [row.epochs for row in rows[:2]] == [one if one is None else pytest.approx(one) for one in epochs]
     assert len(table(rows).splitlines()) == len(rows) + 1
+
+
+def test_a_total_of_which_a_part_is_not_known_is_not_given(tmp_path: Path) -> None:
+    components = [{"name": "A", "size": "11 MB"} | SOURCE, {"name": "B"} | SOURCE, GONE]
+    values = {"name": "c", "output": str(tmp_path / "c"), "tokenizer": {"train": {}}, "component": components}
+    rows = plan(check(PileRecipe, values, "the test"))
+    assert [row.size for row in rows] == [11_000_000, None, 200_000_000_000, None]
+    assert {(row.weight, row.share) for row in rows} == {(None, None)}
+    assert rows[-1].effective is None
+    assert "2 of 3 sizes are known, 186.27 GiB in all" in table(rows).splitlines()[-1]
+
+    values["component"] = [components[0], {**components[2], "size": None}]
+    rows = plan(check(PileRecipe, values, "the test"))
+    assert [row.share for row in rows] == [100, None, 100]  # what is not available is not needed for a share
+    assert {row.weight for row in rows} == {None}

@@ -85,15 +85,17 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     Without an executor, all work is done in this process. With `force` a
     corpus of the same recipe, whose files may have changed, and one of other sources are replaced.
 
-    Raises ValueError: the recipe names what is not there, a component has no documents, or the directory holds a
-    corpus of other sources or other files; OSError: the disk is full or cannot be written.
+    Raises ValueError: the recipe names what is not there, a component has no documents, or the directory or the storage
+    holds a corpus of other sources, or the directory other files; OSError: the disk is full or cannot be written.
     """
     directory = recipe.directory
     recover_directory(directory)
     storage = Storage(recipe.storage) if recipe.storage else None
+    public = check(PileRecipe, without_credentials(plain(recipe)), "the recipe")
     if storage:
         storage.check()
-    public = check(PileRecipe, without_credentials(plain(recipe)), "the recipe")
+        if not force:
+            require_same_sources_stored(storage.at("corpus"), public)
     settings = {name: value for name, value in plain(public).items() if name not in (INDEX, "storage")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
@@ -146,23 +148,40 @@ def copy(directory: Path, storage: Storage) -> None:
 
 
 def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
-    """Raise ValueError where the directory holds a corpus that shares no source with this recipe: it is another one's.
-
-    A source is known by its kind, path and package, whatever else of it a recipe changed.
-    """
+    """Raise ValueError where the directory holds a corpus that `is_another`."""
     try:
-        saved = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))
-        before = without_credentials(saved)["component"]
-        now = plain(recipe)["component"]
-        places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        saved = (directory / "recipe.toml").read_bytes()
+    except OSError:
         return
-    if places.isdisjoint(others):
-        names = ", ".join(component["name"] for component in before[:3])
+    if names := is_another(saved, recipe):
         raise ValueError(
             f"{directory} holds a corpus of other sources ({names}); "
             "set name or output to another folder, or replace it by --force"
         )
+
+
+def require_same_sources_stored(place: Storage, recipe: PileRecipe) -> None:
+    """Raise ValueError where a place in object storage holds a corpus that `is_another`."""
+    if place.exists("recipe.toml") and (names := is_another(place.read("recipe.toml"), recipe)):
+        raise ValueError(
+            f"{place.address} holds a corpus of other sources ({names}); "
+            "set storage to another folder, or replace it by --force"
+        )
+
+
+def is_another(saved: bytes, recipe: PileRecipe) -> str:
+    """The first components of a corpus, by the recipe saved with it, where it shares no source with a recipe and so is
+    another one's; empty where it shares one, or the saved recipe cannot be read.
+
+    A source is known by its kind, path and package, whatever else of it a recipe changed.
+    """
+    try:
+        before = without_credentials(tomllib.loads(saved.decode()))["component"]
+        now = plain(recipe)["component"]
+        places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        return ""
+    return ", ".join(component["name"] for component in before[:3]) if places.isdisjoint(others) else ""
 
 
 def place_of(source: dict[str, Any]) -> tuple[str | None, ...]:

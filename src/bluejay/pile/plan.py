@@ -1,6 +1,6 @@
 """The table of a recipe's components, before anything is fetched or read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +22,21 @@ class Row:
     size: int | None
     """Bytes that the last build kept; before the first build, the size that the recipe gives."""
     weight: float | None
-    """Share in all text that the recipe names, available or not, in per cent."""
+    """Share in all text that the recipe names, available or not, in per cent; None where a size is not known."""
     epochs: float | None
     """How often it is read; None where that follows from sizes that are not known. One that is not available counts as
     beside all others."""
     effective: float | None
     """Size times epochs."""
     share: float | None
-    """Share in the text that can be built, in per cent."""
+    """Share in the text that can be built, in per cent; None where a size is not known."""
     note: str
     """Why it is not built, or what it lacks."""
 
 
 def plan(recipe: PileRecipe) -> list[Row]:
-    """A row per component, and one for the total; an unknown size is None. The notes name files that are missing.
+    """A row per component, and one for the total. A size that is not known is None, and so is a total with such a size.
+    The notes name files that are missing.
 
     Raises ValueError: a filter or the tokenizer cannot be used.
     """
@@ -47,24 +48,49 @@ def plan(recipe: PileRecipe) -> list[Row]:
         sizes |= {name: size for name, size in built.items() if size and name in sizes}
     known = {name: size or 0 for name, size in sizes.items()}
     epochs = planned_epochs(recipe, recipe.component, known) | planned_epochs(recipe, recipe.built, known)
-    effective = {name: known[name] * (epochs[name] or 0.0) for name in known}
-    named, available = sum(effective.values()), sum(effective[component.name] for component in recipe.built)
+    effective = {name: product(size, epochs[name]) for name, size in sizes.items()}
+    named, available = total(effective.values()), total(effective[component.name] for component in recipe.built)
     rows = [
         Row(
             component.name,
             sizes[component.name],
-            100 * effective[component.name] / named if effective[component.name] else None,
+            percent(effective[component.name], named),
             epochs[component.name],
-            effective[component.name] or None,
-            100 * effective[component.name] / available
-            if effective[component.name] and not component.unavailable
-            else None,
+            effective[component.name],
+            None if component.unavailable else percent(effective[component.name], available),
             f"unavailable: {component.unavailable}" if component.unavailable else "; ".join(missing_files(component)),
         )
         for component in recipe.component
     ]
-    note = "; ".join((f"{len(recipe.built)} can be built", *missing_tests(recipe.decontaminate)))
-    return [*rows, Row("total", sum(known.values()), 100.0, None, named, 100.0, note)]
+    notes = (f"{len(recipe.built)} can be built", *known_sizes(sizes), *missing_tests(recipe.decontaminate))
+    percents = percent(named, named), percent(available, available)
+    size = None if None in sizes.values() else sum(known.values())
+    whole = Row("total", size, percents[0], None, named, percents[1], "; ".join(notes))
+    return [*rows, whole]
+
+
+def product(size: int | None, epochs: float | None) -> float | None:
+    """Size times epochs; None where one of them is not known."""
+    return None if size is None or epochs is None else size * epochs
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of sizes; None where one of them is not known."""
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def percent(part: float | None, whole: float | None) -> float | None:
+    """The share of a part in per cent; None where it is not known, or there is no whole."""
+    return None if part is None or not whole else 100 * part / whole
+
+
+def known_sizes(sizes: Mapping[str, int | None]) -> Iterator[str]:
+    """What is known of a total that is not: how many components have a size, and the sum of these."""
+    known = [size for size in sizes.values() if size is not None]
+    if len(known) < len(sizes):
+        sum_of_these = f", {format_bytes(sum(known))} in all" if known else ""
+        yield f"{len(known)} of {len(sizes)} sizes are known{sum_of_these}"
 
 
 def planned_epochs(

@@ -80,6 +80,15 @@ def test_parsers_are_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 verb(recipe(tmp_path, {"source": [source]}))
 
 
+def test_what_the_export_needs_is_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    for verb in (plan, build):
+        with pytest.raises(ValueError, match=r"jsonl = true needs zstandard: .*pip install"):
+            verb(recipe(tmp_path, {}, jsonl=True))
+    assert not (tmp_path / "out.stages").exists()
+    plan(recipe(tmp_path, {}))
+
+
 @pytest.mark.parametrize(
     ("second", "values", "says"),
     [
@@ -103,7 +112,7 @@ def test_what_need_not_be_there_is_no_mistake(tmp_path: Path) -> None:
         {"kind": "deb", "name": "no-such-package", "optional": True, "include": ["*"]},
     ]
     rows = plan(recipe(tmp_path, {"source": fine}))
-    assert [row.note for row in rows] == ["", "", "2 can be built"]
+    assert [row.note for row in rows] == ["", "", "2 can be built; 0 of 2 sizes are known"]
 
 
 def test_a_recipe_of_which_nothing_is_available_is_refused(tmp_path: Path) -> None:

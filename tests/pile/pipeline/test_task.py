@@ -84,3 +84,20 @@ def test_a_build_goes_on_from_object_storage(
     # A corpus that is there already is copied to a place that lacks it.
     assert not build(recipe(folder, **settings | {"storage": "s3://bucket/other"})).fresh
     assert Storage("s3://bucket/other/corpus").read("SHA256SUMS").decode() == first
+
+
+def test_a_corpus_of_other_sources_in_object_storage_is_replaced_only_by_force(
+    objects: ObjectServer, folder: Path
+) -> None:
+    def built_of(number: int, force: bool = False) -> str:
+        component = [{"name": f"Lines {number}", "source": [{"kind": "jsonl", "path": f"{folder}/{number}.jsonl"}]}]
+        output = str(folder / f"built {number}")
+        values = {"dedup": {}, "component": component, "output": output, "storage": "s3://bucket/pile"}
+        return sums(build(recipe(folder, **values), force=force).directory)
+
+    first = built_of(0)
+    with pytest.raises(ValueError, match=r"s3://bucket/pile/corpus holds a corpus of other sources \(Lines 0\); set "):
+        built_of(1)
+    assert Storage("s3://bucket/pile/corpus").read("SHA256SUMS").decode() == first == built_of(0)
+    second = built_of(1, force=True)
+    assert Storage("s3://bucket/pile/corpus").read("SHA256SUMS").decode() == second != first

@@ -13,6 +13,8 @@ PERSONAL = {
         "x@a.io",
         "Jane@Example.Com",
         "INFO@FIRMA.DE",
+        "jörg.müller@example.de",
+        "Élodie@bücher.example",
         "John@Enron.CoM",
         "me@my-site.photography",
         f"bounces+{'1234-' * 30}jane.doe=mail.example@lists.example.net",
@@ -59,6 +61,8 @@ INNOCENT = [
     "2024-06-28 12345678901",
     "ISBN 978-3-16-148410-0",
     "123-456-7890",
+    "212-555-7890-12",
+    "212-555-7890px",
     "1,234,567.89",
     "+1000/2000/300",
     *NOBODY.values(),
@@ -96,6 +100,12 @@ def test_an_address_ends_before_a_dash_an_underscore_and_a_sentence(behind: str)
     texts, counts = replace_personal(pa.array([f"at john.smith@enron.com{behind}"]))
     assert texts.to_pylist() == [f"at email@example.com{behind}"] and counts["e-mail"] == 1
     assert replace_personal(texts)[0] == texts
+
+
+def test_an_extension_may_follow_a_phone_number() -> None:
+    texts, counts = replace_personal(pa.array(["713-853-1234x567 or +1 (212) 555-1775x9"]))
+    assert texts.to_pylist() == [f"{NOBODY['phone']}x567 or {NOBODY['phone']}x9"]
+    assert counts["phone"] == 2
 
 
 def test_all_kinds_are_replaced_in_one_text() -> None:

@@ -6,6 +6,7 @@ import json
 import lzma
 import random
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from bluejay.pile.text import test_sets
+from bluejay.pile.text import test_sets, unicode
 
 QUESTION = (
     "A train leaves the station at noon and travels at forty miles per hour; how far is it from the station "
@@ -59,6 +60,21 @@ def test_matches_are_those_of_python_sets(tmp_path: Path) -> None:
     reasons = test_sets.TestSetIndex.load([f"{tmp_path}/tests.jsonl"]).reasons(pa.array(texts, pa.large_string()))
     assert [reason is not None for reason in reasons.to_pylist()] == wanted
     assert 30 < sum(wanted) < 120
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_found_in_cleaned_text_and_in_text_as_it_is_written(tmp_path: Path, form: str) -> None:
+    question = unicodedata.normalize(form, "Où sont passés les élèves de l'école qui se trouvait près de la forêt ?")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": question}))
+    texts = pa.array([question, *unicode.normalise(pa.array([question])).to_pylist(), "Où sont passés les élèves ?"])
+    reasons = test_sets.TestSetIndex.load([f"{tmp_path}/a.jsonl"]).reasons(texts)
+    assert reasons.to_pylist() == ["contaminated: a.jsonl"] * 2 + [None]
+
+
+def test_half_a_character_in_a_test_set_does_not_end_a_build(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": f"\ud83d {QUESTION}"}))
+    reasons = test_sets.TestSetIndex.load([f"{tmp_path}/a.jsonl"]).reasons(pa.array([QUESTION]))
+    assert reasons.to_pylist() == ["contaminated: a.jsonl"]
 
 
 def test_a_text_shorter_than_a_passage_is_no_passage(tmp_path: Path) -> None:

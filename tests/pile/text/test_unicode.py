@@ -1,6 +1,8 @@
 """Normalised text has one form, and no readable character is lost."""
 
 import re
+import sys
+import time
 import unicodedata
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluejay.pile.text.unicode import normalise
+from bluejay.pile.text.unicode import MOST_MARKS, normalise
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,21 @@ def test_normalising_is_idempotent(texts: list[str]) -> None:
         lines = re.sub("\r\n|[\r\v\f\x85\u2028\u2029]", "\n", before)
         plain = re.sub("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff]", "", lines)
         assert after == unicodedata.normalize("NFC", plain)
+
+
+MARKS = [character for character in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(character) == "Mn"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from(MARKS), min_size=1, max_size=9), st.sampled_from(["", "e", "\u1ea5", "\u304b"]))
+def test_many_marks_in_a_row_are_composed_as_few_are(marks: list[str], letter: str) -> None:
+    text = letter + "".join(marks) * (2 * MOST_MARKS // len(marks) + 2) + "e\u0301"
+    assert normalise(pa.array([text])).to_pylist() == [unicodedata.normalize("NFC", text)]
+
+
+def test_a_page_of_nothing_but_marks_takes_no_longer_than_others() -> None:
+    marks = 100_000
+    text = "a" + "\u0301\u0316" * marks
+    began = time.process_time()
+    assert normalise(pa.array([text])).to_pylist() == ["\u00e1" + "\u0316" * marks + "\u0301" * (marks - 1)]
+    assert time.process_time() - began < 20  # put in order one by one, they take minutes

@@ -28,7 +28,9 @@ def parse(name: str, seed: int) -> Rule:
         raise ValueError(f"the filter {name!r} drops every text, since a score is from 0 to 1; write {USAGE}")
     wanted = frozenset(languages.split(","))
     for unknown in sorted(wanted - all_languages() - {NONE}):
-        raise ValueError(f"the filter {name!r} names no known language: {unknown!r}; write ISO 639 codes, as in {USAGE}")
+        raise ValueError(
+            f"the filter {name!r} names no known language: {unknown!r}; write ISO 639 codes, as in {USAGE}"
+        )
     return dropping(partial(language_reasons, wanted=wanted, min_score=min_score))
 
 

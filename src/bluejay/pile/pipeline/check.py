@@ -35,6 +35,8 @@ PARSERS = {
     "warc": ("fastwarc", "resiliparse"),
 }
 """The modules that reading any file of a kind needs and that may not be installed."""
+EXPORT = "zstandard"
+"""The module that writes the export as JSON lines, the last of all that a build does."""
 
 
 def require_usable(recipe: PileRecipe, files: bool = True) -> None:
@@ -46,8 +48,10 @@ def require_usable(recipe: PileRecipe, files: bool = True) -> None:
 
 
 def unusable(recipe: PileRecipe) -> Iterator[str]:
-    """What is wrong with the tokenizer, the filters, the parsers and the languages of pages, which every machine
-    needs."""
+    """What is wrong with the tokenizer, the filters, the parsers, the languages of pages and the export, which every
+    machine needs."""
+    if recipe.jsonl and importlib.util.find_spec(EXPORT) is None:
+        yield f"jsonl = true needs {EXPORT}: {install('corpus')}"
     path = recipe.tokenizer.path
     if path is not None and (found := mistake(lambda: Tokenizer.load(path))):
         yield f"tokenizer: {found}"

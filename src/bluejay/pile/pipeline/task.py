@@ -27,7 +27,7 @@ from bluejay.files import TEMPORARY, sync
 from bluejay.pile.steps.merge import ListOutputs
 from bluejay.storage import Storage, ensure_local, mirror
 
-VERSION = 11
+VERSION = 12
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
 """The file with a step's counts, in the directory of its output."""

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from bluejay.files import atomic_directory, write_text
 from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report import counts as reports
 from bluejay.pile.report import plots
 from bluejay.pile.report.counts import ComponentReport, Report, largest
 from bluejay.pile.steps.assemble import CHECKSUMS
@@ -26,6 +27,10 @@ table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1re
 th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
 pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap; } img { max-width: 100%; }
 """
+
+
+MOST_FILES = 100
+"""Files of a component that the card lists: a browser shows no page of a million."""
 
 
 def write_card(directory: Path) -> Path:
@@ -152,11 +157,13 @@ def samples(built: dict[str, ComponentReport]) -> Iterator[str]:
 
 
 def inputs(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
-    """The table of the files that were read, with their checksums."""
+    """The table of the files that were read, with their checksums: of each component MOST_FILES at most."""
     yield ("component", "file", "sha256")
     for name, entry in built.items():
-        for file in entry.inputs:
+        for file in entry.inputs[:MOST_FILES]:
             yield (name, file["name"], file["sha256"])
+        if (left := len(entry.inputs) - MOST_FILES) > 0:
+            yield (name, f"{left:,} others, which {reports.NAME} lists", "")
 
 
 def section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -15,12 +15,15 @@ from bluejay.pile.text.text_batch import Texts
 NOBODY = {"e-mail": "email@example.com", "phone": "555-0100", "IP": "192.0.2.1", "IPv6": "2001:db8::1"}
 """Replacements, reserved for examples: by RFC 2606, the North American Numbering Plan, RFC 5737 and RFC 3849."""
 
-LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![^\W_]|_\w|-[^\W_]|\.\w|[(\[])"
-EMAIL = re.compile(rf"(?<![A-Za-z0-9])(?=[^\s@]{{1,256}}@)[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}", re.ASCII)
-"""An address of RFC 5322 without quotes and comments, at what may be a domain: not where more of a name or a bracket
-follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`). Its local part has at most 256 characters,
-those of a whole path (RFC 5321, section 4.5.3.1.3): the search takes time in proportion to the length of a text."""
+LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+"""Latin letters, also those with marks, in a class of characters."""
+LOCAL = rf"[{LETTERS}0-9!#$%&'*+/=?^_`{{|}}~-]"
+DOMAIN = rf"(?:[{LETTERS}0-9](?:[{LETTERS}0-9-]*[{LETTERS}0-9])?\.)+[A-Za-z]{{2,}}(?![^\W_]|_\w|-[^\W_]|\.\w|[(\[])"
+EMAIL = re.compile(rf"(?<![{LETTERS}0-9])(?=[^\s@]{{1,256}}@)[{LETTERS}0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}", re.ASCII)
+"""An address of RFC 5322 without quotes and comments, with the Latin letters of RFC 6531, at what may be a domain: not
+where more of a name or a bracket follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`). Its local
+part has at most 256 characters, those of a whole path (RFC 5321, section 4.5.3.1.3): the search takes time in
+proportion to the length of a text."""
 COUNTRIES = """
 ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bv bw by bz ca cc cd cf
 cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge gf gg
@@ -53,17 +56,18 @@ PHONE = re.compile(
     r"|\+[1-9]\d{0,2}(?:\.\d{1,4}){3,5}"
     rf"|(?:1[.{BLANK}{HYPHEN}])?(?:\([2-9]\d{{2}}\)[{BLANK}]?[2-9]\d{{2}}[.{BLANK}{HYPHEN}]|"
     rf"[2-9]\d{{2}}([.{HYPHEN}])[2-9]\d{{2}}\1)\d{{4}}"
-    r")(?![\w-]|\.\d)",
+    r")(?!(?!x\d)[\w-]|\.\d)",
     re.ASCII,
 )
-"""A number with a country code after "+" (ITU E.123), or in North American groups; never a mere run of digits. As in
-the other patterns, a letter beyond ASCII may stand beside it: Chinese and Japanese have no spaces."""
+"""A number with a country code after "+" (ITU E.123), or in North American groups, also before an extension such as
+x123; never a mere run of digits. As in the other patterns, a letter beyond ASCII may stand beside it: Chinese and
+Japanese have no spaces."""
 BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 IP = re.compile(rf"(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w|\.\d)", re.ASCII)
 IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d)", re.ASCII)
 """A global unicast address, which begins with 2 or 3 (RFC 4291); `a::b` is more often source code."""
 SCREENS = {
-    "e-mail": r"[A-Za-z0-9_]@[A-Za-z0-9]",
+    "e-mail": rf"[{LETTERS}0-9_]@[{LETTERS}0-9]",
     "phone": rf"\+[1-9][ \d.(-]*\d|\d[.){HYPHEN}][{BLANK}]?[2-9]\d\d[.{BLANK}{HYPHEN}]\d{{4}}",
     "IP": r"\d\.\d{1,3}\.\d{1,3}\.\d",
     "IPv6": r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*:",

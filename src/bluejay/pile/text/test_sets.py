@@ -20,9 +20,11 @@ from bluejay.pile.sources.io.decode import decode, file_text, in_utf8, uncompres
 from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
 from bluejay.pile.text.minhash import shingles_of
 from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_texts
+from bluejay.pile.text.unicode import normalise_text
 from bluejay.progress import say
 from bluejay.testsets.catalogue import PREFIX, named
 from bluejay.testsets.rows import documents
+from bluejay.tokenizer import well_formed
 
 TABLE_BITS = 24
 """First bits of a hash, which are looked up in a table before the hash is searched: most words are in no test set."""
@@ -89,7 +91,7 @@ def whole_ngrams(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[
 def passages(name: str, n: int) -> NDArray[np.uint64]:
     """The hashes of the passages of a file. Raises ValueError: the file has none, or cannot be read."""
     try:
-        texts = list(strings_of(name))
+        texts = list(dict.fromkeys(form for text in strings_of(name) for form in forms_of(text)))
     except (*BROKEN, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a test set: {error}") from None
     found = [whole_ngrams(TextBatch(group), n)[0] for group in split_texts(pa.array(texts, pa.large_string()))]
@@ -98,6 +100,12 @@ def passages(name: str, n: int) -> NDArray[np.uint64]:
         raise ValueError(f"{name} has no passage of {n} words to look for; lower decontaminate.ngram or leave it out")
     say(f"{name}: {len(hashes):,} passages of {n} words to look for")
     return hashes
+
+
+def forms_of(text: str) -> tuple[str, str]:
+    """The forms in which documents may hold a text: as it is written, and as `clean = ["unicode"]` makes it."""
+    text = well_formed(text)
+    return text, normalise_text(text)
 
 
 def files_of(path: str) -> list[str]:
