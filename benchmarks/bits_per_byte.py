@@ -3,8 +3,8 @@
 An optional argument names another model trained on the same corpus.
 """
 
+import argparse
 import json
-import sys
 
 import pyarrow.parquet
 import zstandard
@@ -37,7 +37,9 @@ def zstd_bits_per_byte(held_out: bytes, training: bytes) -> float:
 
 
 def main() -> None:
-    model = bluejay.load(sys.argv[1] if len(sys.argv) > 1 else MODEL)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default=MODEL, help=f"a model directory (default: {MODEL})")
+    model = bluejay.load(parser.parse_args().model)
     held_out = texts("valid", code_only=True)
     bits = 0.0
     with progress("scoring", len(held_out), "documents") as bar:

@@ -1,5 +1,7 @@
 """Speed of generation, compared with transformers' `generate` on the same directory."""
 
+import argparse
+
 import torch
 from report import MODEL, interleaved, report, result
 from transformers import AutoModelForCausalLM
@@ -11,6 +13,7 @@ TEMPERATURE, TOP_P = 0.8, 0.9
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     model = bluejay.load(MODEL)
     peer = AutoModelForCausalLM.from_pretrained(MODEL)
     results = []

@@ -3,8 +3,8 @@
 python benchmarks/index_memory.py CORPUS
 """
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -19,8 +19,11 @@ def most_memory() -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    corpus = parser.parse_args().corpus
     empty, began = most_memory(), time.perf_counter()
-    made = index(Path(sys.argv[1]))
+    made = index(corpus)
     seconds = time.perf_counter() - began
     figures = {"seconds": seconds, "bytes": made.bytes, "tokens": made.tokens, "peak": most_memory(), "empty": empty}
     print(json.dumps(figures))

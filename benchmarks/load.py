@@ -4,6 +4,7 @@ The model has seven layers of GPT-J-6B in bfloat16, in shards, with random weigh
 "ready" is the load itself; "first token" also multiplies by every weight once, so that mapped weights are really read.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -65,6 +66,7 @@ def measured(script: str, directory: Path) -> list[float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"
         size = write_random(directory)

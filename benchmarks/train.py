@@ -7,6 +7,7 @@ utilisation: the model's FLOPs per second (6 per weight and token, and causal at
 bfloat16 matrix product measured in this run.
 """
 
+import argparse
 import math
 import multiprocessing
 import statistics
@@ -177,6 +178,7 @@ def matmul_rate(width: int) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     products, rates = [], {}
     for width in (384, 768):
         products.append(matmul_rate(width))

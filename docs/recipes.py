@@ -1,5 +1,6 @@
 """Write docs/recipes.md, the fields of all recipes, from their docstrings: `python docs/recipes.py`."""
 
+import argparse
 import dataclasses
 import types
 import typing
@@ -179,4 +180,5 @@ def wrapped(text: str, width: int = 140) -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(page(), encoding="utf-8")

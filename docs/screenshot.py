@@ -22,7 +22,7 @@ OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 def main() -> None:
     """Serve the model, run it on the page and take a screenshot of each screen."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python docs/screenshot.py MODEL [NAME...]")
     if unknown := set(sys.argv[2:]) - SCREENS.keys():
         sys.exit(f"error: there is no screen {', '.join(unknown)}; there are {', '.join(SCREENS)}")

@@ -6,6 +6,7 @@ The pages of the claims and of bluejay-nano come from the lines in `experiments/
 records of its run beside it.
 """
 
+import argparse
 import difflib
 import sys
 from collections.abc import Callable
@@ -53,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()

@@ -5,6 +5,7 @@
 writes `data/mini-pile-8k-parts/PART/tokens/train`, with the corpus's tokenizer beside it, for each part below.
 """
 
+import argparse
 import shutil
 import sys
 
@@ -29,6 +30,7 @@ def shard_of(part: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     shard = TokenShard(ROOT / CORPUS / "tokens" / "train")
     names, component = shard.components()
     vocab_size = 8192

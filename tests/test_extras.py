@@ -1,6 +1,7 @@
 """The advice to install what is missing works where Bluejay came from."""
 
 import json
+import runpy
 import shlex
 import sys
 import tomllib
@@ -63,3 +64,11 @@ def test_the_package_index_is_read_by_an_extra_that_brings_its_reader_alone(monk
         "optional-dependencies"
     ]
     assert extras_of["evals"] == ["pypi-simple"] and "pypi-simple" in extras_of["corpus"]
+
+
+def test_the_harness_without_its_package_says_what_installs_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("bluejay.evals.harness", run_name="__main__")
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith("error: ") and "harness]" in error and error.count("\n") == 1

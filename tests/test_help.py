@@ -1,5 +1,6 @@
 """What the command line tells those who type: its help, completion in a shell, and commands to paste."""
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from bluejay import cli
+from bluejay.verbs.parser import all_parsers
 from tests.test_cli import run
 
 
@@ -67,3 +69,23 @@ def test_a_file_whose_name_begins_like_an_option_is_told_how_to_write_it(words, 
     with pytest.raises(SystemExit, match="2"):
         cli.main(["train", "-other.txt"])
     assert "begins like an option" not in capsys.readouterr().err
+
+
+def test_options_that_may_be_repeated_say_so():
+    actions = [action for one in all_parsers(cli.parser()) for action in one._actions]
+    repeated = [action for action in actions if isinstance(action, argparse._AppendAction)]
+    assert {"--stop", "--origin", "--suite"} <= {option for action in repeated for option in action.option_strings}
+    assert [action.dest for action in repeated if "may be repeated" not in str(action.help)] == []
+
+
+def test_a_missing_argument_is_named_alone(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare"])
+    assert "required: run (see" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_help_says_where_a_shell_reads_its_completion(shell, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["completion", "--help"])
+    assert shell in " ".join(capsys.readouterr().out.split()).partition("traceback of an error ")[2]

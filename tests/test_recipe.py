@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bluejay.pile.recipe import PileRecipe
+from bluejay.plan.hardware import Hardware
 from bluejay.recipe import STRICT, load, parse_overrides, save, toml_value
+from bluejay.train.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -183,3 +186,26 @@ def test_values_of_overrides_are_toml_or_else_text() -> None:
     pairs = parse_overrides(["--a", "1", "--b", "1e-3", "--c", "true", "--d", "plain", "--e", "'quoted'", "--f=-1"])
     values = {key: toml_value(text) for key, text in pairs}
     assert values == {"a": 1, "b": 1e-3, "c": True, "d": "plain", "e": "quoted", "f": -1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        (PileRecipe, "train/quickstart", "it is a recipe of a training run; bluejay train reads it"),
+        (TrainRecipe, "pile/quickstart", "it is a recipe of a corpus; bluejay pile build reads it"),
+        (TrainRecipe, "hardware/h100", "it is a recipe of hardware; bluejay plan --hardware reads it"),
+        (Hardware, "pile/quickstart", "it is a recipe of a corpus"),
+    ],
+)
+def test_a_recipe_of_another_kind_is_named_as_what_it_is(kind: type, name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}\.toml: {sentence}"):
+        load(kind, Path(f"recipes/{name}.toml"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field"),
+    [(PileRecipe, "pile/quickstart", "train.lr"), (TrainRecipe, "train/quickstart", "component")],
+)
+def test_a_field_of_another_kind_does_not_make_a_recipe_of_it(kind: type, name: str, field: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown key {field.partition('.')[0]}"):
+        load(kind, Path(f"recipes/{name}.toml"), [f"--{field}", "3"])

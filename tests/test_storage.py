@@ -82,7 +82,7 @@ def test_a_server_that_is_away_is_named(objects: ObjectServer, monkeypatch: pyte
 
 @pytest.mark.parametrize("address", ["s3:/bucket/x", "s3://", "s3://Bucket/x", "gs://bucket/x", "s3://b/x", "bucket/x"])
 def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="is no address of a bucket; write s3://BUCKET/FOLDER"):
+    with pytest.raises(ValueError, match="is not the address of a bucket; write s3://BUCKET/FOLDER"):
         Storage(address)
 
 

@@ -91,7 +91,10 @@ def parser() -> Parser:
     pile_verbs(lambda name, run, help, **kind: add_verb(pile, name, printing(run), help, **kind))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
-    train_options(add_verb(verbs, "train", train, help, overrides=True))
+    train_ = add_verb(verbs, "train", train, help, overrides=True)
+    train_options(train_)
+    fields = "--train.lr 2e-3, --init MODEL to train one further, --name NAME, --output DIR"
+    train_.epilog = f"Any field of the recipe can follow as --section.field value: {fields}."
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     help = "a text file or a folder of files (default: the folder text there, to be filled)"
@@ -104,7 +107,8 @@ def parser() -> Parser:
     card_options(add_verb(verbs, "card", printing(run_card), help))
     compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
     compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
-    compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")
+    help = "other models to ask the same"
+    compare_.add_argument("models", nargs="*", default=[], metavar="MODEL", help=help)
     compare_.add_argument("--show", type=at_least(0), default=10, help="questions to show (default: 10)")
     help = "tokens of an answer at most (default: 128)"
     compare_.add_argument("--max-tokens", type=at_least(1), default=128, help=help)
@@ -148,7 +152,7 @@ def parser() -> Parser:
     pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
     pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
     push_ = add_verb(verbs, "push", push, "send a model or a corpus, with its card, to the hub, and verify every file")
-    push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
+    push_.add_argument("path", type=Path, help="a model directory, a run, an adapter, a .gguf file or a corpus")
     push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
     push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
     help = "serve models through OpenAI's completions API and a web page"
@@ -169,6 +173,10 @@ def parser() -> Parser:
     recipes_.add_argument("--to", type=Path, default=Path("recipes"), help="the folder to copy to (default: recipes)")
     completion_ = add_verb(verbs, "completion", completion, "print the completion of a shell", json=False)
     completion_.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that will read it")
+    completion_.epilog = (
+        "bash reads it as ~/.local/share/bash-completion/completions/bluejay, zsh as _bluejay in a folder of $fpath, "
+        "and tcsh where ~/.tcshrc sources it."
+    )
     return top
 
 

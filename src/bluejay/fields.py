@@ -134,6 +134,7 @@ def add_options(parser: Any, kind: type, only: Collection[str] = (), without: Co
             continue
         help = one.help.removesuffix(".").replace("%", "%%")
         help = help if help[1].isupper() else help[0].lower() + help[1:]  # an acronym stays as it is
+        help += "; may be repeated" if one.container else ""
         help += f" (default: {one.default_text})" if one.default_text else ""
         action: dict[str, Any] = {"action": "append" if one.container else "store", "type": one.type}
         if one.container is dict:

@@ -35,6 +35,12 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """What Python has in place of the bytes of a file's name that are not UTF-8."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
+KINDS = {
+    ("data", "train"): "a training run; bluejay train reads it",
+    ("name", "component"): "a corpus; bluejay pile build reads it",
+    ("devices", "bandwidth"): "hardware; bluejay plan --hardware reads it",
+}
+"""Keys that every recipe of a kind has -> what it describes, and what reads it."""
 adapter_of = functools.cache(TypeAdapter)
 """What checks values for a dataclass, kept because pydantic takes 10 to 30 ms to make one."""
 
@@ -101,6 +107,8 @@ def mistake(kind: Any, values: dict[str, Any], invalid: ValidationError) -> str:
     match error["type"]:
         case unknown if unknown in UNKNOWN_KEY:
             valid = field_names_at(kind, where[:-1])
+            if len(where) == 1 and (other := kind_of(values, valid)):
+                return f"it is a recipe of {other}"
             hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
             return f"unknown key {key}{hint} (valid here: {', '.join(valid)})"
         case "missing":
@@ -121,6 +129,12 @@ def mistake(kind: Any, values: dict[str, Any], invalid: ValidationError) -> str:
         case "bool_type":
             return f"{key} is {given!r}; it must be true or false"
     return f"{key} is {given!r}: {error['msg'].lower()}"
+
+
+def kind_of(values: dict[str, Any], valid: list[str]) -> str | None:
+    """What a recipe describes that has the keys of one kind alone, which are not `valid`; None for any other."""
+    found = [keys for keys in KINDS if values.keys() >= {*keys}]
+    return KINDS[found[0]] if len(found) == 1 and not {*found[0]} <= {*valid} else None
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -35,7 +35,7 @@ class Storage:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/]+)*/?", self.address):
-            raise ValueError(f"{self.address} is no address of a bucket; write s3://BUCKET/FOLDER")
+            raise ValueError(f"{self.address} is not the address of a bucket; write s3://BUCKET/FOLDER")
         bucket(self.address)
 
     def at(self, name: str) -> "Storage":

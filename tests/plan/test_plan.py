@@ -144,7 +144,7 @@ def test_a_run_that_does_not_fit_is_reported_in_one_sentence(capsys):
             planner(small, hardware("h100"))
     with pytest.raises(SystemExit):
         main(["plan", str(RECIPES / "gpt-j-6b.toml"), "--hardware", str(ROOT / "recipes/hardware/a101.toml")])
-    assert capsys.readouterr().err.startswith("error: no recipe at")
+    assert capsys.readouterr().err.startswith("error: no hardware at")
 
 
 def test_a_small_run_has_its_price_in_cents():

@@ -4,9 +4,12 @@ from collections import Counter
 
 import pytest
 
-from bluejay.plan.plan import SPREAD
+from bluejay.gpt.presets import PRESETS
+from bluejay.plan.plan import SPREAD, plan
 from bluejay.plan.search import best
-from tests.plan.published import PAGE, Run, documented, origins, runs
+from bluejay.recipe import load
+from bluejay.train.recipe import TrainRecipe
+from tests.plan.published import PAGE, ROOT, Run, documented, origins, runs
 
 HELD_OUT = [run for run in runs() if run.role == "held out"]
 
@@ -17,6 +20,15 @@ def is_close(run: Run) -> bool:
 
 def test_the_page_says_what_the_code_predicts():
     assert PAGE.read_text() == documented()
+
+
+def test_a_published_run_is_planned_with_the_vocabulary_of_its_model():
+    recipe = load(TrainRecipe, ROOT / "recipes/train/gpt-j-6b.toml")
+    [gpt_j] = [run for run in runs() if run.name == "GPT-J-6B, TPU v3-256"]
+    assert gpt_j.planned.seconds.total == plan(recipe, gpt_j.machine).seconds.total  # the page shows both
+    for run in runs():
+        if run.init is None and "vocab_size" not in run.model:
+            assert run.recipe.model["vocab_size"] == PRESETS[run.model["preset"]].vocab_size
 
 
 def test_runs_that_fitted_a_constant_are_met():

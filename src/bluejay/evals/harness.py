@@ -12,11 +12,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bluejay.extras import install
+
+try:
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    print(f"error: lm-evaluation-harness is not installed: {install('harness')}", file=sys.stderr)
+    sys.exit(2)
 import torch
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
 from bluejay.chat_template import Chat

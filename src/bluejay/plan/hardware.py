@@ -126,8 +126,8 @@ def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int
         if not named.exists():
             known = [name.removeprefix("hardware/") for name in shipped.recipes() if name.startswith("hardware/")]
             raise FileNotFoundError(
-                f"no hardware at {path}; {', '.join(known)} come with bluejay, and `bluejay recipes hardware/{known[0]}` "
-                "copies one to describe another"
+                f"no hardware at {path}; {', '.join(known)} come with bluejay, and "
+                f"`bluejay recipes hardware/{known[0]}` copies one to describe another"
             )
         return recipes.load(Hardware, named, overrides)
     return recipes.check(Hardware, recipes.plain(measure(tokens, width)), "this machine", overrides)

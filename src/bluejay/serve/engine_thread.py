@@ -217,7 +217,9 @@ class EngineThread:
 
     def _engine(self) -> Engine:
         settings, speculate, n_ctx = self.settings, not self.model.compiled, context_of(self.backend)
-        return Engine(self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate, n_ctx)
+        return Engine(
+            self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate, n_ctx
+        )
 
     def _run(self) -> None:
         self.metrics.observe(self.engine)

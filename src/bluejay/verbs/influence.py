@@ -16,7 +16,7 @@ def influence_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay trace influence`."""
     verb.add_argument("target", metavar="MODEL", help="a run or its model, of the quickstart's size")
     verb.add_argument("text", help="the text to ask about; - reads it from standard input")
-    help = "a corpus that the model does not find by itself; may be given again"
+    help = "a corpus that the model does not find by itself; may be repeated"
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
     help = "show at most this many documents (default: 10)"
     verb.add_argument("--documents", type=at_least(1), default=10, help=help)

@@ -64,7 +64,7 @@ def lens_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--strengths", nargs="+", type=float, default=[-2.0, -1.0, 0.0, 1.0, 2.0], metavar="X", help=help)
     help = "a text file on which the cost of steering is measured (default: the text itself)"
     verb.add_argument("--cost", type=Path, metavar="FILE", help=help)
-    help = "a corpus for --card that the model does not find by itself; may be given again"
+    help = "a corpus for --card that the model does not find by itself; may be repeated"
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
     verb.add_argument("--tokens", type=at_least(1), default=100_000, help="tokens read for --card (default: 100000)")
     verb.add_argument("--steps", type=at_least(1), default=250, help="steps of --tune (default: 250)")

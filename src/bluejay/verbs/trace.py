@@ -20,7 +20,7 @@ LIKELIEST = 10
 SHOWING = ("min_tokens", "documents", "spans", "snippets")
 NOT_FITTING = {"count": (*SHOWING, "without_model"), "next": SHOWING}
 """The options that each way of asking less than a whole trace would not read."""
-CORPUS_HELP = "a corpus to trace in that the model does not find by itself; may be given again"
+CORPUS_HELP = "a corpus to trace in that the model does not find by itself; may be repeated"
 
 
 def trace_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
