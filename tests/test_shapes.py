@@ -14,7 +14,6 @@ FILES = (
     "gpt/test_model.py",
     "gpt/test_attention.py",
     "lens/test_activations.py",
-    "train/test_step.py",
     "train/test_lora.py",
 )
 
