@@ -20,6 +20,8 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """Types that weights may be converted to."""
 CACHE_SHARE = 0.9
 """Share of the free memory that the cache of a server takes at most."""
+SHORT_SHARE = 0.5
+"""The same on a CPU where that share does not hold all samples: other programs need memory, too."""
 LEAST_CACHE = 256
 """Tokens that a cache is made for where there is memory for none: the error then says how much they need."""
 
@@ -100,13 +102,11 @@ def read_packed_model(stored: StoredModel, device: torch.device) -> GPT:
 def cache_lengths(weights: GPT | NativeModel, lengths: list[int]) -> list[int]:
     """The lengths of the sequences that a server's cache holds: those given, or if the free memory does not hold them,
     one of as many tokens as a share of it holds. Requests that find no room then wait for it."""
-    free, dtype = free_bytes(weights), torch.bfloat16
-    if isinstance(weights, GPT):
-        dtype = weights.embed.weight.dtype
-        if weights.embed.weight.device.type == "cuda":
-            return within(int(CACHE_SHARE * free), lengths, token_bytes(weights.config, dtype))
-    each = token_bytes(weights.config, dtype)
-    return lengths if sum(lengths) * each <= CACHE_SHARE * free else within(free // 2, lengths, each)
+    free, embed = free_bytes(weights), weights.embed.weight if isinstance(weights, GPT) else None
+    each = token_bytes(weights.config, torch.bfloat16 if embed is None else embed.dtype)
+    is_short = sum(lengths) * each > CACHE_SHARE * free
+    on_cpu = embed is None or embed.device.type == "cpu"
+    return within(int((SHORT_SHARE if is_short and on_cpu else CACHE_SHARE) * free), lengths, each)
 
 
 def within(n_bytes: int, lengths: list[int], bytes_per_token: int) -> list[int]:

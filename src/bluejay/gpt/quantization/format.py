@@ -29,7 +29,7 @@ class Format(ABC):
     bits: int
     """Bits of one stored number."""
     scale_dtype: torch.dtype | None = None
-    """Type of the tensor of scales; None for a format that does not quantise."""
+    """Type of the tensor of scales; None for f32 and bf16, which have none: their methods of scales raise."""
     codebook: tuple[int, ...] | None = None
     """The values that codes stand for, if they are not the codes themselves."""
     gptq: bool = False
