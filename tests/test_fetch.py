@@ -34,6 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.cuts: list[int] = []
         self.statuses: list[int] = []
+        self.headers: dict[str, str] = {}
         self.closed: str | None = None
         self.passwords: list[str | None] = []
         self.asked: list[tuple[str, str]] = []
@@ -87,6 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
             "Content-Length": str(len(body)),
             **(headers or {}),
+            **self.server.headers,
         }.items():
             self.send_header(name, value)
         self.end_headers()
@@ -187,6 +189,33 @@ def test_a_server_that_is_overloaded_for_a_moment_is_asked_again(server: Server)
     server.statuses = [503] * 4
     with pytest.raises(ValueError, match=r"g cannot be fetched: no more bytes of g arrive: 503 Service Unavailable"):
         fetch(f"{server.url}/g")
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"), [("7", 7), ("45", 45), ("soon", 1), ("Thu, 01 Jan 2026 00:00:00 GMT", 1), ("3600", None)]
+)
+def test_a_server_that_asks_for_a_pause_gets_it(
+    asked: str, waits: int | None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files["/f"] = DATA
+    server.statuses, server.headers = [429], {"Retry-After": asked}
+    slept: list[float] = []
+    monkeypatch.setattr("bluejay.download.time.sleep", slept.append)
+    if waits is None:
+        with pytest.raises(ValueError, match=r"429 Too Many Requests; the server asks to wait for 3,600 s$"):
+            fetch(f"{server.url}/f")
+    else:
+        assert fetch(f"{server.url}/f").read_bytes() == DATA
+        assert ("the server asks to wait for 45 s" in capsys.readouterr().err) == (waits == 45)
+    assert slept == ([waits] if waits else [])
+
+
+@pytest.mark.parametrize("sent", ["bytes 0-5119999/5120000", ""])
+def test_other_bytes_than_those_asked_for_are_not_appended(sent: str, server: Server) -> None:
+    server.files["/f"] = DATA
+    server.cuts, server.headers = [1_000_000], {"Content-Range": sent}
+    assert fetch(f"{server.url}/f").read_bytes() == DATA
+    assert [span != "" for _, span in server.asked] == [False, True, False]
 
 
 def test_passwords_are_those_of_the_address_or_of_netrc(

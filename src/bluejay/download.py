@@ -4,21 +4,26 @@ A request asks for the bytes of a file from some position on, over HTTP (`http`)
 to a partial file, which outlives the process, so that no byte is transferred twice.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluejay.files import write_text
-from bluejay.progress import Bar
+from bluejay.progress import Bar, say
 
 if TYPE_CHECKING:
     from httpx2 import Response
 
 MAX_EMPTY_REQUESTS = 4
 """Consecutive requests without a new byte that end a download. The pauses between them double, from one second."""
+LONGEST_PAUSE, SAID_PAUSE = 300.0, 10.0
+"""Seconds for which a server that asks for a pause is waited for, and from which on that is said."""
 TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 """HTTP status codes of failures that may be over a moment later."""
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
@@ -45,13 +50,13 @@ def download(request: Request, partial: Path, bar: Bar, name: str, size: int = 0
     """Append to `partial` the bytes of a file that it lacks, in as many requests as that takes.
 
     `size` is that of the whole file, 0 if unknown; the path `noted` keeps the version that `partial` belongs to, for
-    files that may change; `name` is for messages. Raises ConnectionError: nothing arrives any more; and whatever
-    `request` raises that is not transient.
+    files that may change; `name` is for messages. Raises ConnectionError: nothing arrives any more, or the server asks
+    for a pause of more than LONGEST_PAUSE; and whatever `request` raises that is not transient.
     """
     empty = 0
     with partial.open("ab") as out:
         while not size or out.tell() < size:
-            start, problem = out.tell(), "the connection was closed"
+            start, problem, asked = out.tell(), "the connection was closed", 0.0
             version = None if noted is None else noted.read_text() if start and noted.exists() else ""
             try:
                 with request(start, version) as answer:
@@ -72,12 +77,16 @@ def download(request: Request, partial: Path, bar: Bar, name: str, size: int = 0
             except Exception as error:  # transports share no class; what is not transient is raised
                 if not is_transient(error):
                     raise
-                problem = str(error)
+                problem, asked = str(error), pause_asked_by(error)
             empty = 0 if out.tell() > start else empty + 1
-            if empty == MAX_EMPTY_REQUESTS:
+            if asked >= SAID_PAUSE:
+                problem += f"; the server asks to wait for {asked:,.0f} s"
+            if empty == MAX_EMPTY_REQUESTS or asked > LONGEST_PAUSE:
                 raise ConnectionError(f"no more bytes of {name} arrive: {problem}")
+            if asked >= SAID_PAUSE:
+                say(f"{name}: {problem}")
             if empty:
-                time.sleep(2 ** (empty - 1))
+                time.sleep(max(2 ** (empty - 1), asked))
 
 
 @contextmanager
@@ -98,6 +107,9 @@ def http(
         with stream(headers) as response:
             if begin and response.status_code == RANGE_NOT_SATISFIABLE:
                 continue  # nothing follows these bytes: they are the whole file, or the file has become shorter
+            sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if begin and response.status_code == PARTIAL_CONTENT and (sent is None or int(sent[1]) != begin):
+                continue  # other bytes than those asked for, or nobody knows which
             check(response)
             begin = begin if response.status_code == PARTIAL_CONTENT else 0
             tag, length = response.headers.get("ETag", ""), int(response.headers.get("Content-Length", -begin))
@@ -113,3 +125,16 @@ def is_transient(error: Exception) -> bool:
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status in TRANSIENT_STATUSES if status else isinstance(error, TransportError)
+
+
+def pause_asked_by(error: Exception) -> float:
+    """The seconds for which the server of a failed request asks to wait (RFC 9110, section 10.2.3); 0 without that."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    given = headers.get("Retry-After", "").strip()
+    if given.isdecimal():
+        return float(given)
+    try:
+        until = parsedate_to_datetime(given)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())

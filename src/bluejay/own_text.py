@@ -128,6 +128,8 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     here = [*overrides, "--output", str(directory)]  # which may have been moved
     recipe = recipes.load(TrainRecipe, path, here[-2:])
     is_first = recipe.train.schedule.kind == FIRST_SCHEDULE
+    if is_first:
+        say(f"the time left is that of one of two parts; the first is about {FIRST_SHARE:.0%} of the run")
     trained = train(recipes.load(TrainRecipe, path, here), more_follows=is_first)
     if is_first:
         recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
@@ -309,7 +311,7 @@ def with_cooldown(recipe: TrainRecipe, trained: Trained, corpus: Path, seconds: 
     done, batch = recipe.train.tokens, recipe.train.batch_tokens
     speed = trained.steps * batch / max(trained.seconds, 1e-9)
     usual = (1 - FIRST_SHARE) / FIRST_SHARE * done
-    more = min(max(0.2 * usual, speed * (seconds - FINISH_SECONDS)), 3 * usual)
+    more = min(max(0.2 * usual, speed * (seconds - FINISH_SECONDS)), 10 * usual)
     most = MOST_EPOCHS * len(TokenShard(corpus / "tokens" / "train").tokens)
     tokens = max(done + batch, min(int(done + more), most))
     cooldown = min(0.3, (tokens - done) / tokens)
@@ -320,10 +322,11 @@ def with_cooldown(recipe: TrainRecipe, trained: Trained, corpus: Path, seconds: 
 def choose_size(corpus: Path, name: str, seconds: float, n_tokens: int, trial: float) -> tuple[TrainRecipe, float]:
     """The largest model that sees enough tokens in the time, and its speed in tokens per second."""
     chosen: tuple[TrainRecipe, float] | None = None
+    vocab_size = Tokenizer.load(corpus).vocab_size
     for n_layer, d_model in SIZES:
         recipe = training_recipe(corpus, name, None, n_layer, d_model, 1_000_000)
         speed = speed_of(recipe, trial)
-        config = recipe.gpt_config(vocabulary_of(corpus))
+        config = recipe.gpt_config(vocab_size)
         tokens = min(speed * seconds, MOST_EPOCHS * n_tokens)
         if chosen is not None and tokens < LEAST_TOKENS_PER_PARAMETER * config.n_parameters:
             break
@@ -333,11 +336,6 @@ def choose_size(corpus: Path, name: str, seconds: float, n_tokens: int, trial: f
             break
     assert chosen is not None
     return chosen
-
-
-def vocabulary_of(corpus: Path) -> int:
-    """Tokens in the vocabulary of a corpus."""
-    return Tokenizer.load(corpus).vocab_size
 
 
 def training_recipe(corpus: Path, name: str, init: str | None, n_layer: int, d_model: int, tokens: int) -> TrainRecipe:

@@ -14,6 +14,7 @@ import fnmatch
 import hashlib
 import json
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import counts
 from bluejay.pile.report.counts import Report
 from bluejay.pile.steps.assemble import CHECKSUMS, assemble, link
-from bluejay.progress import say
+from bluejay.progress import counted, say
 from bluejay.recipe import check, plain, save
 from bluejay.storage import Storage
 from bluejay.tokens import DOCUMENTS_TABLE
@@ -38,7 +39,9 @@ INDEX = "index"
 """The folder with the index of the tokens (`bluejay.trace`), of which a new build keeps what still fits."""
 INDEX_ROWS = "documents.rows"
 """The file of the index with what the table of documents says."""
-CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
+RECIPE = "recipe.toml"
+"""The name of the file with the recipe, in the folder of a corpus."""
+CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", RECIPE}
 """The names of all that a build, or a verb for a built corpus, writes into the corpus's folder."""
 CONTENTS |= {CHECKSUMS, counts.NAME, INDEX}
 BY_THE_SYSTEM = (".DS_Store", "._*", ".directory", "Thumbs.db", "desktop.ini", ".nfs*")
@@ -69,7 +72,8 @@ class BuildResult:
         lines = ["  ".join(map(align, row, widths, range(5))) for row in rows]
         dropped = sum(sum(component.dropped.values()) for component in self.report.components.values())
         skipped = sum(sum(component.skipped.values()) for component in self.report.components.values())
-        lines.append(f"{dropped:,} documents dropped, {skipped:,} pieces of sources skipped (reasons in {counts.NAME})")
+        pieces = counted(skipped, "piece of a source", "pieces of sources")
+        lines.append(f"{counted(dropped, 'document')} dropped, {pieces} skipped (reasons in {counts.NAME})")
         lines.append(f"{self.report.vocab_size:,} tokens in the vocabulary")
         return "\n".join([*lines, f"in {self.directory}"])
 
@@ -86,7 +90,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     corpus of the same recipe, whose files may have changed, and one of other sources are replaced.
 
     Raises ValueError: the recipe names what is not there, a component has no documents, or the directory or the storage
-    holds a corpus of other sources, or the directory other files; OSError: the disk is full or cannot be written.
+    holds a corpus of other sources, or other files; OSError: the disk is full or cannot be written.
     """
     directory = recipe.directory
     recover_directory(directory)
@@ -94,6 +98,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     public = check(PileRecipe, without_credentials(plain(recipe)), "the recipe")
     if storage:
         storage.check()
+        require_replaceable_stored(storage.at("corpus"))
         if not force:
             require_same_sources_stored(storage.at("corpus"), public)
     settings = {name: value for name, value in plain(public).items() if name not in (INDEX, "storage")}
@@ -118,7 +123,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
         corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
-            save(public, temporary / "recipe.toml")
+            save(public, temporary / RECIPE)
             keep_index(directory, temporary)
             report.save(temporary)
         if storage:
@@ -144,13 +149,14 @@ def copy(directory: Path, storage: Storage) -> None:
     sums = place.read(CHECKSUMS) if place.exists(CHECKSUMS) else b""
     if sums != (directory / CHECKSUMS).read_bytes():
         say(f"copying the corpus to {place.address}")
+        place.put(directory / RECIPE, RECIPE)  # by which a later build knows what an interrupted copy left
         storage.put_directory(directory, "corpus", CHECKSUMS)
 
 
 def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
     """Raise ValueError where the directory holds a corpus that `is_another`."""
     try:
-        saved = (directory / "recipe.toml").read_bytes()
+        saved = (directory / RECIPE).read_bytes()
     except OSError:
         return
     if names := is_another(saved, recipe):
@@ -162,7 +168,7 @@ def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
 
 def require_same_sources_stored(place: Storage, recipe: PileRecipe) -> None:
     """Raise ValueError where a place in object storage holds a corpus that `is_another`."""
-    if place.exists("recipe.toml") and (names := is_another(place.read("recipe.toml"), recipe)):
+    if place.exists(RECIPE) and (names := is_another(place.read(RECIPE), recipe)):
         raise ValueError(
             f"{place.address} holds a corpus of other sources ({names}); "
             "set storage to another folder, or replace it by --force"
@@ -196,15 +202,33 @@ def require_replaceable(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file; the corpus needs a folder")
-    names = sorted(path.name for path in directory.glob("*"))
-    held = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in BY_THE_SYSTEM)]
-    others = [name for name in held if name not in CONTENTS]
+    held, others = contents_of(path.name for path in directory.glob("*"))
     if others:
         raise ValueError(f"{directory} holds {others[0]}, which is not part of a corpus; set output to another folder")
     if held and not has_report(directory):
         raise ValueError(
             f"{directory} holds {held[0]}, but no {counts.NAME} of a corpus; set output to another folder, or remove it"
         )
+
+
+def require_replaceable_stored(place: Storage) -> None:
+    """Raise ValueError where a place in object storage holds anything that no build copied there. An interrupted copy
+    may lack the report, but no copy lacks the recipe."""
+    held, others = contents_of({name.partition("/")[0] for name in place.files()})
+    if others:
+        raise ValueError(
+            f"{place.address} holds {others[0]}, which is not part of a corpus; set storage to another folder"
+        )
+    if held and RECIPE not in held:
+        raise ValueError(
+            f"{place.address} holds {held[0]}, but no {RECIPE} of a corpus; set storage to another folder, or remove it"
+        )
+
+
+def contents_of(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """What a folder holds, without the files that file managers leave there; and what of it is no part of a corpus."""
+    held = [name for name in sorted(names) if not any(fnmatch.fnmatchcase(name, one) for one in BY_THE_SYSTEM)]
+    return held, [name for name in held if name not in CONTENTS]
 
 
 def has_report(directory: Path) -> bool:

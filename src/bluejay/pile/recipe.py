@@ -9,7 +9,7 @@ from bluejay.fields import parse_size
 from bluejay.files import replaced_of, unfinished_of
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
-from bluejay.recipe import STRICT, PathText, at_home
+from bluejay.recipe import STRICT, NotEmpty, PathText, at_home
 from bluejay.testsets.catalogue import PREFIX, named
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 257, 10_000_000
@@ -165,6 +165,8 @@ class Component:
     """Why the text is not available any more: the component is listed in the plan and the card, but not built."""
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError('a component has an empty name; give it one, as in name = "Books"')
         if not self.source and self.unavailable is None:
             raise ValueError(f"component {self.name} has no source")
         if self.epochs is not None and self.weight is not None:
@@ -205,7 +207,7 @@ class PileRecipe:
     """Seed of the split, the tokenizer's sample and the order of the documents."""
     output: str | None = None
     """The folder of the corpus; `data/NAME` when not given."""
-    storage: str | None = None
+    storage: NotEmpty | None = None
     """A place in object storage, s3://BUCKET/FOLDER, to which the corpus and the outputs of all steps are copied. A
     build goes on from there on any machine, and the workers of a cluster need no common disk."""
 

@@ -265,17 +265,20 @@ def test_repeated_passages_are_cut_out_of_all_but_the_first(folder: Path) -> Non
 
 
 def test_documents_that_match_a_test_set_are_dropped(folder: Path) -> None:
-    question = " ".join(sentence(3, 60).split()[10:30])
-    (folder / "test.jsonl").write_text(json.dumps({"question": question}) + "\n")
-    built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}))
-    assert built.report.components["Lines"].dropped["contaminated"] == 1
-    dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
-    assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(3, 60)]
-    other = " ".join(sentence(104, 60).split()[10:30])
-    (folder / "test.jsonl").write_text(json.dumps({"question": other}) + "\n")
-    built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}, name="again"))
-    dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
-    assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(104, 60)]
+    def matched(*names: str) -> dict[str, str]:
+        """The texts that are dropped for test sets of these names, and why each is, in tables and report."""
+        built = build(recipe(folder, decontaminate={"against": [f"{folder}/{name}" for name in names]}))
+        rows = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
+        counts = built.report.components["Lines"].dropped
+        return {row["text"]: row["reason"] for row in rows if ":" in row["reason"] and counts[row["reason"]] == 1}
+
+    questions = [" ".join(sentence(seed, 60).split()[10:30]) for seed in (3, 104)]
+    for name, question in zip(("one.jsonl", "other.jsonl"), questions, strict=True):
+        (folder / name).write_text(json.dumps({"question": question}) + "\n")
+    assert matched("one.jsonl") == {sentence(3, 60): "contaminated: one.jsonl"}
+    (folder / "one.jsonl").rename(folder / "renamed.jsonl")
+    both = {sentence(3, 60): "contaminated: renamed.jsonl", sentence(104, 60): "contaminated: other.jsonl"}
+    assert matched("renamed.jsonl", "other.jsonl") == both
 
 
 def test_damaged_records_cost_no_good_document(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def test_a_build_goes_on_from_object_storage(
     with pytest.raises(PermissionError, match=r"s3://.*/stages/decide/\w+/0.npz cannot be written: the server"):
         build(recipe(folder, **settings))
     objects.refuses = ""
-    objects.objects["bucket/pile/stages/read/left-over/documents.parquet"] = b"of a killed task"
+    objects.objects[f"bucket/pile/stages/read/{24 * '0'}/documents.parquet"] = b"of a killed task"
+    objects.objects["bucket/pile/stages/of/somebody/else.txt"] = b"kept"
     shutil.rmtree(folder / "built.stages")  # another machine goes on
     ran: list[str] = []
     fill = Task.fill
@@ -73,6 +74,7 @@ def test_a_build_goes_on_from_object_storage(
     assert not {"read", "clean", "exact"} & set(ran)
     assert {"decide", "encode"} <= set(ran)
     stages = Storage("s3://bucket/pile/stages").files()
+    assert stages.pop("of/somebody/else.txt")
     assert {name.split("/")[1] for name in stages} == {
         name.split("/")[1] for name in stages if name.endswith(f"/{COUNTS}")
     }
@@ -84,6 +86,26 @@ def test_a_build_goes_on_from_object_storage(
     # A corpus that is there already is copied to a place that lacks it.
     assert not build(recipe(folder, **settings | {"storage": "s3://bucket/other"})).fresh
     assert Storage("s3://bucket/other/corpus").read("SHA256SUMS").decode() == first
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "documents/mine.txt"])
+def test_files_of_somebody_else_in_object_storage_stay(objects: ObjectServer, folder: Path, name: str) -> None:
+    objects.objects[f"bucket/pile/corpus/{name}"] = b"text"
+    with pytest.raises(ValueError, match=rf"s3://bucket/pile/corpus holds {name.partition('/')[0]}, .* part of|but no"):
+        build(recipe(folder, storage="s3://bucket/pile"), force=True)
+    assert objects.objects == {f"bucket/pile/corpus/{name}": b"text"}
+    assert not (folder / "built").exists()
+
+
+def test_a_copy_of_a_corpus_that_was_interrupted_is_completed(objects: ObjectServer, folder: Path) -> None:
+    values = {"dedup": {}, "storage": "s3://bucket/pile"}
+    values["component"] = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{folder}/0.jsonl"}]}]
+    objects.refuses = "corpus/tokens"
+    with pytest.raises(PermissionError):
+        build(recipe(folder, **values))
+    objects.refuses = ""
+    built = build(recipe(folder, **values))
+    assert Storage("s3://bucket/pile/corpus").read("SHA256SUMS").decode() == sums(built.directory)
 
 
 def test_a_corpus_of_other_sources_in_object_storage_is_replaced_only_by_force(

@@ -101,4 +101,4 @@ def test_a_corpus_whose_epochs_leave_nothing_has_a_card(
     split = {"valid": 0.0, "test": 0.0}
     directory = build(check(PileRecipe, values | {"split": split}, "the test")).directory
     assert "the training part is empty" in capsys.readouterr().err
-    assert "| A | 1 | 0.00 MiB | 0.00 | 0 | 0.00 % | 0 | 0 |" in write_card(directory).read_text()
+    assert "| A | 1 | 0.01 KiB | 0.00 | 0 | 0.00 % | 0 | 0 |" in write_card(directory).read_text()

@@ -69,7 +69,7 @@ def test_one_document_is_divided_between_training_and_held_out_text(size, corpus
     assert all(piece in text for split in ("train", "valid") for piece in texts_of(built, split))
     train, valid = lines_of(built, "train"), lines_of(built, "valid")
     assert train and valid and not train & valid and train | valid <= set(text.splitlines())
-    assert "kB of valid text was cut out of 1 training documents" in capsys.readouterr().err
+    assert "kB of valid text was cut out of 1 training document;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sizes", [(20,), (20, 20), (1500, 1500), (2000, 300, 20), (1900, 900, 700, 20, 20)])

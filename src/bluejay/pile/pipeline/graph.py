@@ -19,14 +19,14 @@ from bluejay.pile.steps.count import CountRecords, placed
 from bluejay.pile.steps.dedup import DROP_REASONS, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
 from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
-from bluejay.pile.steps.match_tests import MatchTests, test_files
+from bluejay.pile.steps.match_tests import MatchTests, test_files, test_reasons
 from bluejay.pile.steps.mix import SPLITS, epochs_of
 from bluejay.pile.steps.passages import FindRepeats, HashPassages, LocatePassages
 from bluejay.pile.steps.read import PIECE_CHARACTERS, Part, Read, parts_of, reason_class
 from bluejay.pile.steps.shuffle import MergeEncoded, Shuffle
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
-from bluejay.progress import say
+from bluejay.progress import counted, say
 from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
@@ -73,6 +73,8 @@ class Pipeline:
     report: Report
     """Filled in as the steps finish."""
     parts: list[PartFiles] = field(default_factory=list)
+    test_reasons: tuple[str, ...] = ()
+    """The reasons for which documents may be contaminated."""
 
     def run(self) -> Corpus:
         """Run all steps, in the order of the picture in docs/design.md.
@@ -106,6 +108,7 @@ class Pipeline:
         counted = self.runner.finish("large files", [CountRecords(part) for part in ranges], [p.size for p in ranges])
         parts = placed(parts, [task.counts for task in counted])
         tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
+        self.test_reasons = test_reasons(tests)
         first = [self.part_files(part, tests) for part in parts]
         self.runner.run("documents", [files.chain for files in first], [part.size for part in parts])
         # How much text a large file holds is known only now; its other pieces are as many tasks.
@@ -165,6 +168,7 @@ class Pipeline:
             edges=self.runner.listing([task.directory for task in edges]),
             remove=self.recipe.dedup.remove,
             tests=self.runner.listing(hits) if hits else None,
+            test_reasons=self.test_reasons,
         )
         (decided,) = self.runner.finish("decisions", [decide], [32 * documents])
         if near:
@@ -192,8 +196,8 @@ class Pipeline:
             entry, counts = self.report.components[name], task.counts
             entry.added, entry.held_out = counts["added"], counts["bytes"]
             if counts["cut"]:
-                cut = " and ".join(held_out_bytes(counts))
-                say(f"{name}: {cut} was cut out of {counts['cut']:,} training documents; whole ones gave too little")
+                cut, documents = " and ".join(held_out_bytes(counts)), counted(counts["cut"], "training document")
+                say(f"{name}: {cut} was cut out of {documents}; whole ones gave too little")
             for files in group:
                 divided = task.directory / files.documents.name
                 if divided.name in counts["parts"]:
@@ -212,8 +216,9 @@ class Pipeline:
             kept[name] += np.bincount(splits[decisions.kept], minlength=len(SPLITS))
             each = np.load(ensure_local(files.documents / "sizes.npy"))
             sizes[name] += int(each[decisions.kept & (splits == 0)].sum())
-            dropped = {reason: int((decisions.decision == kind).sum()) for kind, reason in DROP_REASONS.items()}
-            add_counts(self.entry(files).dropped, {reason: n for reason, n in dropped.items() if n})
+            reasons = (*DROP_REASONS, *self.test_reasons)
+            _, *dropped = np.bincount(decisions.decision, minlength=1 + len(reasons)).tolist()
+            add_counts(self.entry(files).dropped, {reason: n for reason, n in zip(reasons, dropped, strict=True) if n})
         self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
         self.require_documents({name: int(counts.sum()) for name, counts in kept.items()})
         require_training_text(self.recipe, np.sum(list(kept.values()), axis=0).tolist())
@@ -270,15 +275,15 @@ class Pipeline:
         """Tokenize each part; gives its counts."""
         recipe, steps = self.recipe, []
         for files in self.parts:
-            name, mix = files.part.component.name, (recipe.split, recipe.seed, recipe.jsonl)
+            name, mix = files.part.component.name, (recipe.split, recipe.seed, self.test_reasons, recipe.jsonl)
             inputs = files.documents, files.decisions, files.passages
             steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.runner.executor.in_process))
         tasks = self.runner.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
         counts = [task.counts for task in tasks]
-        for files, task, counted in zip(self.parts, tasks, counts, strict=True):
+        for files, task, found in zip(self.parts, tasks, counts, strict=True):
             files.encoded = task.directory
             self.entry(files).epochs = epochs[files.part.component.name]
-            self.entry(files).add(counted)
+            self.entry(files).add(found)
         warn_of_no_copies(self.report)
         self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
         return counts

@@ -12,6 +12,7 @@ it wrote.
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Generator
@@ -25,12 +26,16 @@ from filelock import FileLock, Timeout
 
 from bluejay.files import TEMPORARY, sync
 from bluejay.pile.steps.merge import ListOutputs
-from bluejay.storage import Storage, ensure_local, mirror
+from bluejay.storage import COPIES, Storage, ensure_local, mirror
 
-VERSION = 12
+VERSION = 13
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
 """The file with a step's counts, in the directory of its output."""
+KEY_LENGTH = 24
+"""Digits of the name of an output."""
+OUTPUT = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}(?:\.[0-9a-f]+{re.escape(TEMPORARY)})?\Z")
+"""The name of an output, or of one that a killed task began."""
 
 
 @runtime_checkable
@@ -62,7 +67,7 @@ class Task:
     def directory(self) -> Path:
         """The directory of the output, which exists once the task is done."""
         key = json.dumps([VERSION, self.step.name, *self.step.key()], sort_keys=True)
-        return self.stages / self.step.name / hashlib.sha256(key.encode()).hexdigest()[:24]
+        return self.stages / self.step.name / hashlib.sha256(key.encode()).hexdigest()[:KEY_LENGTH]
 
     @property
     def title(self) -> str:
@@ -146,14 +151,20 @@ def locked(stages: Path) -> Generator[None]:
 
 
 def remove_unused(stages: Path, used: set[Path], storage: Storage | None = None) -> None:
-    """Remove outputs that the finished build did not use: those of older recipes and of killed tasks, and copies."""
+    """Remove outputs that the finished build did not use: those of older recipes and of killed tasks, and copies. What
+    is not named like an output stays: it is somebody else's."""
     for directory in stages.glob("*/*"):
-        if directory not in used:
+        is_copy = directory.parent.name == COPIES
+        if directory not in used and (is_copy or OUTPUT.match(directory.name)):
             shutil.rmtree(directory, ignore_errors=True)
     if storage:
         names = {directory.relative_to(stages).as_posix() for directory in used}
-        files = storage.files()
+        places = {name: name.split("/") for name in storage.files()}
+        unused = [
+            name
+            for name, (step, *rest) in places.items()
+            if len(rest) > 1 and OUTPUT.match(rest[0]) and f"{step}/{rest[0]}" not in names
+        ]
         # The marker goes first, so that an output is never taken for a whole one.
         for marks in (True, False):
-            unused = [name for name in files if "/".join(name.split("/")[:2]) not in names]
             storage.delete([name for name in unused if name.endswith(f"/{COUNTS}") == marks])

@@ -17,7 +17,7 @@ from bluejay.pile.report.counts import ComponentReport, Report, largest
 from bluejay.pile.steps.assemble import CHECKSUMS
 from bluejay.pile.steps.mix import SPLITS
 from bluejay.pile.text.minhash import curve_table
-from bluejay.progress import format_bytes
+from bluejay.progress import counted, format_bytes
 from bluejay.recipe import load
 from bluejay.tokenizer import well_formed
 
@@ -57,7 +57,7 @@ def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
     total = {split: report.total(split) for split in SPLITS}
     yield f"# {report.name}\n"
     yield (
-        f"{sum(part.documents for part in total.values()):,} documents, "
+        f"{counted(sum(part.documents for part in total.values()), 'document')}, "
         f"{format_bytes(sum(part.bytes for part in total.values()))} of text, "
         f"{sum(part.tokens for part in total.values()):,} tokens of a vocabulary of {report.vocab_size:,} "
         f"(tokenizer {report.tokenizer_sha256[:16]}, recipe {report.recipe_sha256[:16]}, seed {recipe.seed}).\n"

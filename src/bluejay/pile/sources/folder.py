@@ -89,7 +89,8 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
     rest = [path for path in files if path not in read]
     if rest:
         exclude = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
-        others = sorted({ending_of(path) for path in read} - {ending_of(path) for path in rest})
+        files_read = {ending_of(path) for path in read if not path.is_symlink()}
+        others = sorted(files_read - {ending_of(path) for path in rest})
         sources.append(tree_of(root, [*exclude, *(f"*.{glob.escape(ending)}" for ending in others)]))
     return sources, sum(path.stat().st_size for path in files if path.exists())
 

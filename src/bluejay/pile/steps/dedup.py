@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -32,17 +33,18 @@ PAIRS_AT_ONCE = 1 << 15
 BY_HASH = 255
 """Stands for the split that follows from a document's hash."""
 KEPT, EXACT, NEAR, CONTAMINATED = range(4)
-"""Decisions about a document."""
-DROP_REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
-"""The decisions to drop a document, as tables and reports name them."""
+"""Decisions about a document; the last and all above it are about one that is contaminated."""
+DROP_REASONS = ("exact copy", "near-copy")
+"""The decisions EXACT and NEAR, as tables and reports name them. Behind these, `CONTAMINATED + n` is reason number n of
+those for which a document is contaminated, one for each test set."""
 
 
 @dataclass(frozen=True)
 class Decisions:
     """What was decided about the documents of one part."""
 
-    decision: NDArray[np.uint8]
-    """KEPT, EXACT, NEAR or CONTAMINATED of each document, (n,)."""
+    decision: NDArray[np.uint16]
+    """KEPT, EXACT, NEAR or CONTAMINATED + the number of the reason, of each document, (n,)."""
     representative_id: NDArray[Any]
     """The id of the document kept for the cluster of each document, its own where it has no copy: (n,) S32."""
     fixed: NDArray[np.uint8]
@@ -63,7 +65,7 @@ class Decisions:
     @classmethod
     def concatenate(cls, parts: Sequence["Decisions"]) -> "Decisions":
         """The decisions about the documents of several batches, in order."""
-        empty = cls(np.empty(0, np.uint8), np.empty(0, "S32"), np.empty(0, np.uint8), np.empty(0, np.bool_))
+        empty = cls(np.empty(0, np.uint16), np.empty(0, "S32"), np.empty(0, np.uint8), np.empty(0, np.bool_))
         return cls(*map(np.concatenate, zip(*(vars(one).values() for one in (empty, *parts)), strict=True)))
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Decisions":
@@ -173,10 +175,13 @@ class Decide:
     """Whether near-copies are dropped; if not, they only stay on one side of the split."""
     tests: Path | None
     """The listing of the matches of test sets; None where there are no test sets."""
+    test_reasons: tuple[str, ...]
+    """The reasons in these matches."""
 
     def key(self) -> list[Any]:
         """The documents, the near-copies and the matches of test sets, by the hashes that name their listings."""
-        return [self.clean.name, self.parts, self.edges.name, self.remove, self.tests and self.tests.name]
+        tests = self.tests and [self.tests.name, self.test_reasons]
+        return [self.clean.name, self.parts, self.edges.name, self.remove, tests]
 
     def run(self, out: Path) -> dict[str, Any]:
         ids = ConcatenatedArray.of(listed(self.clean, "ids.npy"))
@@ -194,15 +199,16 @@ class Decide:
             if self.remove:
                 decision[(representative != rows) & (decision == KEPT)] = NEAR
             if tests:
-                contaminated = pc.is_valid(pq.read_table(tests[number])["reason"]).to_numpy()
-                decision[contaminated & (decision == KEPT)] = CONTAMINATED
+                found = pc.index_in(pq.read_table(tests[number])["reason"], pa.array(self.test_reasons, pa.string()))
+                reason = pc.fill_null(found, -1).to_numpy()
+                decision = np.where((reason >= 0) & (decision == KEPT), CONTAMINATED + reason, decision)
             moved = representative != rows
             own[moved] = other_ids[np.searchsorted(others, representative[moved])]
             fixed, shared = np.full(len(rows), BY_HASH, np.uint8), np.zeros(len(rows), np.bool_)
             if not self.remove:
                 first_member, last_member = np.searchsorted(members, [start, stop])
                 shared[members[first_member:last_member] - start] = True
-            Decisions(decision.astype(np.uint8), own, fixed, shared).save(out / f"{number}.npz")
+            Decisions(decision.astype(np.uint16), own, fixed, shared).save(out / f"{number}.npz")
         return {"members": len(members), "clusters": len(np.unique(representatives))}
 
     def exact_copies(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import Split
-from bluejay.pile.steps.dedup import CONTAMINATED, DROP_REASONS, KEPT, Decisions
+from bluejay.pile.steps.dedup import CONTAMINATED, DROP_REASONS, Decisions
 from bluejay.pile.steps.export import jsonl_lines
 from bluejay.pile.steps.mix import SPLITS, copies_of, shuffle_keys
 from bluejay.pile.steps.passages import cut_passages
@@ -64,6 +64,8 @@ class Encode:
     epochs: float
     split: Split
     seed: int
+    test_reasons: tuple[str, ...]
+    """The reasons for which documents are contaminated, in the order of their numbers."""
     jsonl: bool
     """Whether the documents are exported as JSON lines."""
     parallel: bool
@@ -73,7 +75,7 @@ class Encode:
         """The documents, what was decided about them, the tokenizer, the mix and the export."""
         mix = [self.epochs, self.split.valid, self.split.test, self.seed, self.jsonl]
         files = [sha256_of(ensure_local(path)) for path in (self.decisions, self.passages) if path]
-        return [self.clean.name, files, self.component, self.tokenizer.name, *mix]
+        return [self.clean.name, files, self.component, self.tokenizer.name, self.test_reasons, *mix]
 
     def run(self, out: Path) -> dict[str, Any]:
         statistics, tables = Statistics(self.seed), [ENCODED.empty_table()]
@@ -116,7 +118,7 @@ class Encode:
         for batch in read_batches(self.clean / "documents.parquet"):
             rows = slice(start, start + len(batch))
             start, kept = rows.stop, decisions.kept[rows]
-            append(dropped_file, dropped_rows(batch, decisions.decision[rows], decisions.representative_id[rows]))
+            append(dropped_file, dropped_rows(batch, decisions[rows], self.test_reasons))
             yield KeptDocuments(batch.filter(pa.array(kept)), splits[rows][kept], hashes[rows][kept])
 
     def without_passages(
@@ -177,11 +179,12 @@ def load_encoder(tokenizer: Path, parallel: bool) -> Encoder:
     return Encoder(Tokenizer.load(tokenizer), parallel)
 
 
-def dropped_rows(batch: pa.RecordBatch, decision: NDArray[np.uint8], representative_id: NDArray[Any]) -> pa.RecordBatch:
+def dropped_rows(batch: pa.RecordBatch, decisions: Decisions, test_reasons: tuple[str, ...]) -> pa.RecordBatch:
     """The documents of a batch that are dropped, as rows of DROPPED."""
-    dropped = decision != KEPT
-    kinds = decision[dropped].tolist()
-    ids = zip(representative_id[dropped], kinds, strict=True)
-    representatives = [bytes(id).hex() if kind != CONTAMINATED else None for id, kind in ids]
-    rows = batch.filter(pa.array(dropped)).append_column("reason", pa.array([DROP_REASONS[kind] for kind in kinds]))
+    dropped = ~decisions.kept
+    kinds = decisions.decision[dropped].tolist()
+    ids = zip(decisions.representative_id[dropped], kinds, strict=True)
+    representatives = [bytes(id).hex() if kind < CONTAMINATED else None for id, kind in ids]
+    reasons = (*DROP_REASONS, *test_reasons)
+    rows = batch.filter(pa.array(dropped)).append_column("reason", pa.array([reasons[kind - 1] for kind in kinds]))
     return rows.append_column("of", pa.array(representatives, pa.string())).cast(DROPPED)

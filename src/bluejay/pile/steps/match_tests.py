@@ -12,7 +12,7 @@ from bluejay.files import sha256_of
 from bluejay.pile.recipe import Decontaminate
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.text.document_table import read_batches
-from bluejay.pile.text.test_sets import TestSetIndex, files_of
+from bluejay.pile.text.test_sets import TestSetIndex, files_of, reason_of
 from bluejay.testsets.catalogue import PREFIX
 from bluejay.testsets.rows import identity
 
@@ -29,8 +29,8 @@ class MatchTests:
     """Words of the shortest passage that counts."""
 
     def key(self) -> list[Any]:
-        """The documents, the content of the test sets, and the length of a passage."""
-        return [self.clean.name, self.ngram, [checksum for _, checksum in self.tests]]
+        """The documents, the names and contents of the test sets, and the length of a passage."""
+        return [self.clean.name, self.ngram, [[reason_of(path), checksum] for path, checksum in self.tests]]
 
     def run(self, out: Path) -> dict[str, Any]:
         index = load_index(self.tests, self.ngram)
@@ -44,6 +44,11 @@ def test_files(settings: Decontaminate) -> tuple[tuple[str, str], ...]:
     """Path and checksum of each file of the test sets. Raises ValueError: nothing matches a pattern or a name."""
     paths = [path for pattern in settings.against for path in files_of(pattern)]
     return tuple((path, checksum(path)) for path in paths)
+
+
+def test_reasons(tests: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The different reasons for which `MatchTests` finds documents contaminated."""
+    return tuple(dict.fromkeys(reason_of(path) for path, _ in tests))
 
 
 def checksum(path: str) -> str:

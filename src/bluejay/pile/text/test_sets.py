@@ -64,7 +64,7 @@ class TestSetIndex:
         """For each text "contaminated: FILE" with the first file that shares a passage, null where none does."""
         found = map_batches(texts, self.batch_files)
         files = np.concatenate([np.zeros(0, np.int64), *found])
-        reasons = pa.array([f"contaminated: {Path(name).name}" for name in self.names], pa.string())
+        reasons = pa.array([reason_of(name) for name in self.names], pa.string())
         return reasons.take(pa.array(files, mask=files == len(self.names)))
 
     def batch_files(self, batch: TextBatch) -> NDArray[np.int64]:
@@ -77,6 +77,11 @@ class TestSetIndex:
         document = np.searchsorted(bounds, at[equal], side="right") - 1
         np.minimum.at(files, document, self.file[place[equal]])
         return files
+
+
+def reason_of(name: str) -> str:
+    """Why a document is dropped that shares a passage with a file of a test set."""
+    return f"contaminated: {Path(name).name}"
 
 
 def whole_ngrams(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

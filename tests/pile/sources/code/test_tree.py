@@ -1,5 +1,6 @@
 """Source code in folders and repositories, with its licences."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -40,10 +41,10 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def committed(root: Path) -> str:
-    """The tree as a commit, made by git."""
+def committed(root: Path, *options: str) -> str:
+    """The tree as a commit, in a repository that git makes with `options`."""
     who = ["-c", "user.name=N", "-c", "user.email=e@e", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
+    for command in (["init", "-q", *options], ["add", "-A"], [*who, "commit", "-qm", "all"]):
         subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
     return (
         subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True).stdout.decode().strip()
@@ -90,6 +91,19 @@ def test_files_with_their_licences(kind: str, project: Path) -> None:
         assert documents["main.py"].url == f"{project}@{commit}#main.py"
 
 
+def test_a_folder_in_a_repository_is_under_the_licence_files_above_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committed(project)
+    documents, aside = read(Git(kind="git", path=str(project / "lib")))
+    assert {name: document.licence for name, document in documents.items()} == {"a.c": "GPL-2.0-only", "b.c": "MIT"}
+    assert documents["b.c"].url == f"{project}/lib@{commit}#b.c" and not aside
+    documents, _ = read(Git(kind="git", path=str(project / "vendor" / "deep")))
+    assert documents["c.py"].licence == "Apache-2.0"
+    monkeypatch.chdir(project / "lib")
+    assert {document.source for document in read(Git(kind="git", path="."))[0].values()} == {f"lib-{commit[:12]}"}
+
+
 @pytest.mark.parametrize("kind", ["tree", "git"])
 def test_only_the_licences_asked_for(kind: str, project: Path) -> None:
     committed(project)
@@ -105,6 +119,8 @@ def test_units_of_a_tree_are_its_folders(project: Path) -> None:
         Tree(kind="tree", path=str(project / "main.py")).units()
     with pytest.raises(ValueError, match=r"no file in .* matches \*\.rs"):
         Tree(kind="tree", path=str(project), include=("*.rs",)).units()
+    with pytest.raises(ValueError, match=rf"^exclude leaves out every file in {project} that include matches$"):
+        Tree(kind="tree", path=str(project), include=("*.c",), exclude=("lib/",)).units()
 
 
 def test_what_leads_from_a_worktree_to_its_repository_is_not_read(project: Path) -> None:
@@ -114,9 +130,12 @@ def test_what_leads_from_a_worktree_to_its_repository_is_not_read(project: Path)
     assert (set(documents), set(aside)) == ({"main.py", "large.py", "vendor/deep/c.py"}, {"latin.py"})
 
 
-def test_a_repository_at_an_address(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+def test_a_repository_at_an_address(
+    algorithm: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
-    commit = committed(project)
+    commit = committed(project, f"--object-format={algorithm}")
     remote = Git(kind="git", path=f"file://{project}/.git", revision="HEAD", include=("*.py",), exclude=("large.py",))
     assert remote.units() == [commit]
     (project / ".git").rename(tmp_path / "gone")
@@ -185,18 +204,29 @@ def test_patterns_that_match_no_file_are_said(kind: str, project: Path, capsys: 
     assert said == [f"{pattern} matches no file in {project}" for pattern in ("*.rs in include", "deep in exclude")]
 
 
-def test_an_older_revision_and_none(project: Path) -> None:
+def test_an_older_revision_and_none(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LANGUAGE", "de")
+    monkeypatch.setenv("GIT_SSH_COMMAND", "echo 'Permission denied (publickey).' >&2; false")
     commit = committed(project)
     (project / "main.py").write_text("print(2)\n")
     committed(project)
     documents, _ = read(Git(kind="git", path=str(project), revision=commit, include=("main.py",)))
     assert documents["main.py"].text == "print(1)\n"
-    for path, revision in (
-        (str(project), "no-such"),
-        (str(project.parent / "nowhere"), "HEAD"),
-        (str(project), "--help"),
+    nowhere = f"{project.parent}/nowhere"
+    for path, revision, says in (
+        (str(project), "no-such", f"{project} has no revision no-such"),
+        (str(project), "--help", f"{project} has no revision --help"),
+        (nowhere, "HEAD", f"git cannot read {nowhere}: cannot change to '{nowhere}'"),
+        (
+            f"file://{nowhere}",
+            "HEAD",
+            f"git cannot read file://{nowhere}: '{nowhere}' does not appear to be a git repo",
+        ),
+        ("a@127.0.0.1:x", "HEAD", "git cannot read a@127.0.0.1:x: Permission denied (publickey)."),
+        (f"file://{project}", "no-such", f"git cannot read file://{project}: couldn't find remote ref no-such"),
     ):
-        with pytest.raises(ValueError, match="git cannot read"):
+        with pytest.raises(ValueError, match=f"^{re.escape(says)}"):
             Git(kind="git", path=path, revision=revision).units()
 
 

@@ -1,6 +1,7 @@
 """Pages give their text, whatever their encoding, and what they state."""
 
 import gzip
+import time
 from collections.abc import Callable
 
 import pytest
@@ -79,7 +80,15 @@ def test_what_is_no_page_is_skipped(parsed: Callable) -> None:
 def test_pieces_keep_their_code() -> None:
     assert all_text("<pre>  if x:\n    y()\n</pre>Donau&shy;dampf") == "  if x:\n    y()\nDonaudampf"
     assert all_text("<ol><li>Do<pre>if x:\n  y()</pre></li></ol>") == "  1. Do\n    if x:\n      y()"
+    coloured = "<ol><li>Do<pre><b>if</b> x:\n  y()\n<i>z</i>()\n\n<u>k</u>\n</pre></ol>"
+    assert all_text(coloured) == "  1. Do\n    if x:\n      y()\n    z()\n\n    k"
     assert all_text("<p>Say &lt;hi&gt;:</p><pre><code>if x:\n    y()\n</code></pre>") == "Say <hi>:\n\nif x:\n    y()"
+
+
+def test_code_in_lists_takes_time_in_proportion_to_its_length() -> None:
+    began = time.process_time()
+    assert all_text("<ul>" + "<li><pre>a\nb</pre></li>" * 1500 + "</ul>").count("    b") == 1500
+    assert time.process_time() - began < 10  # looked for one by one, they take a minute
 
 
 def test_a_page_before_a_cut_and_bytes_behind_the_end(parsed: Callable) -> None:

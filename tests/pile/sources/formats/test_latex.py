@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 import tarfile
+import time
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +53,14 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
         (r"one \iffalse two \iffalse three", "one two three"),
         (r"one \if0 not \ifx a b x \else y \fi z \fi two \if 0 not \else but \fi", "one two but"),
         (r"one \if01 two\fi \if0\blind three\fi", "one 01 two0three"),
+        (
+            r"\begin{CJK*}{UTF8}{gbsn}文\end{CJK*} {\fontfamily{ptm}\selectfont a} \printbibliography[heading=none]",
+            "文 a",
+        ),
+        (
+            r"\begin{IEEEbiography}[{\includegraphics[width=1in]{a}}]{A. Author} wrote.\end{IEEEbiography}",
+            "A. Author wrote.",
+        ),
         (r"Line\\*next\\* [2pt] line\\", "Line\nnext\nline"),
         (
             r"a\textless b\textgreater{}c, 5\textpercent of \textdollar 3, \guillemotleft q\guillemotright",
@@ -215,3 +224,12 @@ def test_a_paper_is_in_the_encoding_that_it_declares(
 def test_a_paper_in_postscript_is_refused(parsed: Callable) -> None:
     with pytest.raises(ValueError, match="PostScript"):
         parsed(Latex(path="x"), b"%!PS-Adobe-3.0\n/Times findfont (Hello) show\n")
+
+
+def test_spaces_take_time_in_proportion_to_their_length(parsed: Callable) -> None:
+    began = time.process_time()
+    ((document,), _) = parsed(
+        Latex(path="x"), b"a" + b" " * 100_000 + b"b\n\\begin{verbatim}\n" + b" " * 100_000 + b"c\n\\end{verbatim}"
+    )
+    assert document.text.split() == ["a", "b", "c"]
+    assert time.process_time() - began < 5  # looked at from each space on, they take half a minute

@@ -249,6 +249,17 @@ def test_paragraphs_that_a_sender_wrapped_are_whole(parsed: Callable, kind: str,
     assert document.text == text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_of_a_signed_text_the_signature_is_left_out(parsed: Callable, end: str) -> None:
+    text = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nText.\n- -- \nAnn\n"
+    signature = "-----BEGIN PGP SIGNATURE-----\n\niQEzBAEB\n-----END PGP SIGNATURE-----\n"
+    head = "A: b\n\nBefore.\n"
+    ((document,), _) = parsed(Mail(path="x"), f"{head}{text}{signature}After.".replace("\n", end).encode())
+    assert document.text.split() == ["Before.", "Text.", "--", "Ann", "After."]
+    ((half,), _) = parsed(Mail(path="x"), f"{head}{text}".replace("\n", end).encode())
+    assert half.text == f"Before.\n{text}".replace("\n", end)
+
+
 def test_an_encrypted_text_is_skipped(parsed: Callable) -> None:
     armoured = "-----BEGIN PGP MESSAGE-----\n\nhQEMA1PAd7IzI6OvAQf/\n-----END PGP MESSAGE-----\n"
     documents, aside = parsed(Mail(path="x"), message(armoured).as_bytes())

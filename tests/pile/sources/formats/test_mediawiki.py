@@ -100,6 +100,11 @@ def test_markup(markup: str, text: str) -> None:
             "{{As of|2020|3}}, {{nihongo|Kyō|今日}} {{langx|fr|jour}} {{chem|H|2|O}} {{SS|Iowa}} {{quote|text=Q}}",
             "As of March 2020, Kyō jour H2O SS Iowa Q",
         ),
+        (
+            "Au {{s-|XIX|e}} et au {{Ier siècle}}, le {{1er}} mai, {{-s|V}}, {{s2|XVI|e|XVII|e}}, {{Lien|fr=A}}.",
+            "Au XIXe siècle et au Ier siècle, le 1er mai, Ve siècle av. J.-C., XVIe et XVIIe siècles, A.",
+        ),
+        ("{{仮リンク|東の町|en|East}}、{{link-en|城|Castle}} {{s|1812 год}}", "東の町、城 1812 год"),
         ("{{cvt|6|ft|2|in|cm}}{{snd}}two {{transl|ja|kana}} {{unknown|x}}end.", "6 ft 2 in – two kana end."),
     ],
 )

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable
 
+import pytest
 from reportlab.lib.pagesizes import A6
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
@@ -47,8 +48,29 @@ def test_lines() -> None:
     )
 
 
-def test_ligatures_are_letters() -> None:
+def test_ligatures_and_private_codes_are_letters() -> None:
     assert join_lines("an eﬃcient ﬁnd") == "an efficient find"
+    # what fonts with the glyphs oneoldstyle, Asmall, Eacutesmall and braceleftmid give
+    assert join_lines("In \uf731\uf739\uf735\uf734, N\uf761t\uf7e9, \uf8f2") == "In 1954, Naté, ⎨"
+
+
+@pytest.mark.parametrize(("font", "mark"), [("ABCDEF+Wingdings-Regular", "✓"), ("Unheard", "\uf0fc")])
+def test_symbols_are_what_their_font_draws(parsed: Callable, font: str, mark: str) -> None:
+    codes = b"begincmap 1 begincodespacerange <00> <FF> endcodespacerange 2 beginbfchar <61> <F0FC> <62> <F0B7> "
+    codes += b"endbfchar endcmap"
+    shown = b"BT /S 12 Tf 20 50 Td (a) Tj /T 12 Tf (done) Tj /S 12 Tf (b) Tj ET"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R/Resources<</Font<</S 5 0 R/T 7 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(shown), shown),
+        b"<</Type/Font/Subtype/TrueType/BaseFont/%s/ToUnicode 6 0 R>>" % font.encode(),
+        b"<</Length %d>>stream\n%s\nendstream" % (len(codes), codes),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    file = b"%PDF-1.4\n" + b"".join(b"%d 0 obj%s endobj\n" % found for found in enumerate(objects, 1))
+    ((document,), _) = parsed(Pdf(path="x"), file + b"trailer<</Root 1 0 R>>")
+    assert "".join(document.text.split()) == f"{mark}done•"
 
 
 def test_of_numbers_at_the_edges_of_a_page_one_is_its_number() -> None:

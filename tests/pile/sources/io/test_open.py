@@ -215,3 +215,12 @@ def test_a_page_about_a_file_is_not_taken_for_it(page: str, file: str) -> None:
     with pytest.raises(ValueError, match=f"is a page about a file; the file itself is at {file}$"):
         matching(page, "text")
     assert matching(file, "text") == [file] and matching(page, "html") == [page]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("ftp://a.org/b.txt", ""), ("file:///a/b.txt", ", or the path alone, /a/b.txt")]
+)
+def test_an_address_of_another_kind_is_refused_with_those_that_are_read(path: str, hint: str) -> None:
+    with pytest.raises(ValueError, match="which is not read") as refused:
+        matching(path)
+    assert str(refused.value).endswith(f"write http(s)://, s3:// or hf://{hint}")

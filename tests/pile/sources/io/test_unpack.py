@@ -119,6 +119,15 @@ def test_a_cut_archive_keeps_what_stands_before(pack: Callable[[bytes], bytes], 
     assert counts[-1] > 50
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("padding", [b"", bytes(100)])
+def test_archives_that_stand_behind_each_other_are_read(pack: Callable[[bytes], bytes], padding: bytes) -> None:
+    one, other = {"a": b"one"}, {"b": b"other"}
+    assert read(pack(tar(one)) + pack(tar(other)) + padding) == (one | other, [])
+    found, aside = read(pack(tar(one)) + pack(b"something else".ljust(512)) + padding)
+    assert found == one and "broken off" in aside[0].reason
+
+
 def test_a_tar_cut_between_members_is_told() -> None:
     whole = tar({"a": b"x" * 512, "b": b"y" * 512})
     found, aside = read(whole[:1024])

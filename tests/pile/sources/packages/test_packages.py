@@ -19,7 +19,7 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.packages.deb import Deb, licences_in
-from bluejay.pile.sources.packages.npm import NPM
+from bluejay.pile.sources.packages.npm import NPM, licence_in
 from bluejay.pile.sources.packages.package import Package
 from bluejay.pile.sources.packages.pypi import PyPI
 
@@ -275,6 +275,35 @@ def test_without_a_client_the_package_is_named(registry: Registry, monkeypatch: 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match=r"perl-doc 5\.36 needs apt-get, which is not on this machine"):
         Deb(kind="deb", name="perl-doc", version="5.36", include=("*",)).units()
+
+
+@pytest.mark.parametrize(
+    ("fields", "licence"),
+    [
+        ("\ufeffLicense: Licence publiée".encode(), "Licence publiée"),
+        ("License: Licence publiée".encode("latin-1"), "Licence publiée"),
+        (b"License: UNKNOWN\nClassifier: License :: OSI Approved :: MIT License", "MIT License"),
+        (b"License: UNKNOWN", "unknown"),
+    ],
+)
+def test_licences_in_the_metadata_of_real_releases(fields: bytes, licence: str, tmp_path: Path) -> None:
+    file = tmp_path / "a-1.tar.gz"
+    file.write_bytes(tar({"a-1/PKG-INFO": fields + b"\nName: a\nVersion: 1\n\n", "a-1/a.py": b"a = 1\n"}))
+    assert [document.licence for document in read(PyPI(kind="pypi", path=str(file), include=("*.py",)))[0]] == [licence]
+
+
+@pytest.mark.parametrize(
+    ("given", "licence"),
+    [
+        ({"license": "ISC"}, "ISC"),
+        ({"licenses": [{"type": "MIT", "url": "x"}, {"type": "GPL-2.0"}]}, "MIT OR GPL-2.0"),
+        ({"license": {"type": None, "url": "x"}}, "unknown"),
+        ({"license": [None]}, "unknown"),
+        ({}, "unknown"),
+    ],
+)
+def test_licences_in_a_package_json(given: dict[str, object], licence: str) -> None:
+    assert licence_in(given) == licence
 
 
 def test_copyright_files() -> None:

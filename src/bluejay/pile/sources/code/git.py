@@ -29,6 +29,11 @@ GIT_NAMESPACE GIT_QUARANTINE_PATH
 """
 OTHER_REPOSITORY = frozenset(NAMES.split())
 """Variables that name a repository or a part of one, as git sets them for hooks: they outrank `git -C`."""
+REMEDIES = {
+    "promisor": "`git checkout` of the revision fetches what a partial clone lacks",
+    "dubious ownership": "another user owns it: `git config --global --add safe.directory FOLDER` trusts it",
+}
+"""What helps against a reason that git gives for not reading a repository."""
 FILE_MODES, SUBMODULE = ("100644", "100755"), "160000"
 """The modes of plain files, and of submodules, which are not read, as links are not (git-ls-tree(1))."""
 
@@ -49,28 +54,38 @@ class Git(SourceFiles):
                 self.fetch(self.kept)
             except ValueError as error:
                 say(f"{without_credentials(self.path)} is read as it was fetched before: {error}")
-        return [git(self.repository(), "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
+        repository = self.repository()
+        try:
+            return [git(repository, "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
+        except MachineFault as error:
+            if "Needed a single revision" not in str(error):
+                raise
+            raise MachineFault(f"{self.path} has no revision {self.revision}") from None
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """One document per file, in git's order of paths; submodules and what the repository lacks are skipped."""
+        """One document per file, in git's order of paths; submodules and what the repository lacks are skipped. Of a
+        folder in a repository, only its files are read, under the licence files above it, too."""
         repository = self.repository()
-        listing = git(repository, "ls-tree", "-r", "-z", "--long", unit).decode(errors="surrogateescape")
-        files = {}
-        for line in listing.split("\0")[:-1]:
-            described, _, name = line.partition("\t")
+        folder = git(repository, "rev-parse", "--show-prefix").decode(errors="surrogateescape").removesuffix("\n")
+        listing = git(repository, "ls-tree", "-r", "-z", "--long", "--full-tree", unit)
+        files, names = {}, []
+        for line in listing.decode(errors="surrogateescape").split("\0")[:-1]:
+            described, _, path = line.partition("\t")
             mode, _, blob, size = described.split()
+            name = path.removeprefix(folder) if path.startswith(folder) else None
             if mode in FILE_MODES:
-                files[name] = (blob, int(size))
-            elif mode == SUBMODULE and not matches(f"{name}/", self.exclude):
+                files[path] = (blob, int(size))
+                names += [] if name is None else [name]
+            elif mode == SUBMODULE and name and not matches(f"{name}/", self.exclude):
                 yield Skipped(f"{self.path}@{unit}#{name}", "a submodule: its files are in a repository of their own")
-        self.say_idle(list(files))
-        wanted = [name for name in files if self.wants(name)]
+        self.say_idle(names)
+        wanted = [name for name in names if self.wants(name)]
         if not wanted:
-            yield Skipped(f"{self.path}@{unit}", f"no file in it matches {', '.join(self.include)}")
+            yield Skipped(f"{self.path}@{unit}", self.nothing_in("it", names))
         with Blobs(repository) as blobs:
-            licences = LicenceFiles(list(files), lambda name: blobs.read(files[name][0]))
+            licences = LicenceFiles(list(files), lambda path: blobs.read(files[path][0]), folder)
             for name in wanted:
-                blob, size = files[name]
+                blob, size = files[folder + name]
                 url = f"{self.path}@{unit}#{name}"
                 try:
                     self.check_size(size)
@@ -83,7 +98,7 @@ class Git(SourceFiles):
     @property
     def title(self) -> str:
         """The repository's name."""
-        path = without_credentials(self.path)
+        path = without_credentials(self.path) if self.remote else Path(self.path).expanduser().resolve().as_posix()
         return path.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2] or "repository"
 
     @property
@@ -107,15 +122,25 @@ class Git(SourceFiles):
         if not self.remote:
             return Path(self.path).expanduser()
         if not self.kept.exists():
-            with atomic_directory(self.kept) as fetched:
-                git(fetched, "init", "--quiet", "--bare")
-                self.fetch(fetched)
+            try:
+                self.fetch_anew()
+            except MachineFault as error:
+                if "mismatched algorithms" not in str(error):
+                    raise
+                self.fetch_anew("--object-format=sha256")
         return self.kept
+
+    def fetch_anew(self, *options: str) -> None:
+        """Fetch the revision into a new repository, made with `options`."""
+        with atomic_directory(self.kept) as fetched:
+            git(fetched, "init", "--quiet", "--bare", *options)
+            self.fetch(fetched)
 
     def fetch(self, repository: Path) -> None:
         """Fetch the revision; what was fetched before stays where that fails. Raises ValueError: it does."""
         what = f"+{self.revision}:{FETCHED}"
-        git(repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", self.path, what)
+        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", self.path, what)
+        git(repository, *fetch, source=without_credentials(self.path))
 
 
 class Blobs:
@@ -152,13 +177,15 @@ class Blobs:
 
 def environment() -> dict[str, str]:
     """The environment of a git command on a repository that is given by its path: git asks nothing, and fetches nothing
-    that a partial clone lacks, for which it would run what the repository's own configuration says."""
+    that a partial clone lacks, for which it would run what the repository's own configuration says. Its reasons are in
+    English, in which some are looked for."""
     kept = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
-    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
-def git(repository: Path, *command: str) -> bytes:
-    """The output of a git command. Raises MachineFault, with the last line of its error output."""
+def git(repository: Path, *command: str, source: str = "") -> bytes:
+    """The output of a git command on a repository, or on the one at the address `source`. Raises MachineFault, with
+    the reason that git gives."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(repository), *command],
@@ -170,6 +197,9 @@ def git(repository: Path, *command: str) -> bytes:
         raise MachineFault("reading repositories needs git, which is not on this machine") from None
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        lacks = "; `git checkout` of the revision fetches what a partial clone lacks" * ("promisor" in said[-1])
-        raise MachineFault(f"git cannot read {repository}: {without_password(said[-1])}{lacks}")
+        place = next((number for number, line in enumerate(said) if line.startswith("fatal: ")), -1)
+        place -= place > 0 and "Could not read from remote" in said[place]  # for a reason that ssh gave before
+        why = said[place].removeprefix("fatal: ")
+        helps = next((f"; {remedy}" for mark, remedy in REMEDIES.items() if mark in why), "")
+        raise MachineFault(f"git cannot read {source or repository}: {without_password(why)}{helps}")
     return answer.stdout

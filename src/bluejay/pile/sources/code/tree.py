@@ -41,6 +41,8 @@ class SourceFiles:
 
     def __post_init__(self) -> None:
         require_size(self.max_bytes)
+        if not self.include:
+            raise ValueError('include is empty; write include = ["*"], or leave it out, for all files')
 
     def wants(self, name: str) -> bool:
         """Whether a file is read at all."""
@@ -53,6 +55,12 @@ class SourceFiles:
             for pattern in patterns:
                 if pattern not in expected and not any(matches(name, (pattern,)) for name in names):
                     say(f"{pattern} in {field} matches no file in {without_credentials(self.path)}")
+
+    def nothing_in(self, folder: str, names: Sequence[str]) -> str:
+        """Why no file of a folder is read, whose files have these names."""
+        if any(matches(name, self.include) for name in names):
+            return f"exclude leaves out every file in {folder} that include matches"
+        return f"no file in {folder} matches {', '.join(self.include)}"
 
     def check_size(self, size: int) -> None:
         """Raise ValueError where a file of `size` bytes is not read."""
@@ -86,7 +94,8 @@ class Tree(SourceFiles):
         """
         found = [unit for unit in self.folders() if any(map(self.wants, self.files_in(unit)))]
         if not found:
-            raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
+            names = (name for unit in self.folders() for name in self.files_in(unit))
+            raise ValueError(self.nothing_in(self.path, list(names)))
         return found
 
     def folders(self) -> list[str]:

@@ -9,11 +9,12 @@ from io import BufferedIOBase
 from typing import Any, Literal
 from urllib.parse import unquote, urldefrag
 
-from bluejay.pile.documents import Document, read_until_damaged, stated
+from bluejay.pile.documents import Document, stated
+from bluejay.pile.sources.formats.faults import record_with_faults
 from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
-from bluejay.pile.sources.io.open import BROKEN, decompressed
+from bluejay.pile.sources.io.open import BROKEN
 from bluejay.pile.sources.io.records import RecordFiles
 from bluejay.pile.sources.io.unpack import file_in
 
@@ -30,22 +31,7 @@ class Epub(RecordFiles):
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The package document of the book and the texts of its chapters; then an exception for each chapter that is
         missing or broken. Of what is no book, an exception."""
-        raw, damage = read_until_damaged(decompressed(stream))
-        try:
-            with zipfile.ZipFile(io.BytesIO(raw)) as book:
-                package, paths = chapters_of(book)
-                if hidden := encrypted(book).intersection(paths):
-                    raise ValueError(f"encrypted: {min(hidden)}")
-                chapters = [chapter(book, path) for path in paths]
-        except (zipfile.BadZipFile, KeyError) as error:
-            yield ValueError(f"not an EPUB: {error}")
-        except ValueError as error:
-            yield error
-        else:
-            yield package, [text for text in chapters if isinstance(text, str)]
-            yield from (error for error in chapters if isinstance(error, ValueError))
-        if damage:
-            raise damage
+        return record_with_faults(stream, read_book)
 
     def document(self, name: str, record: Any) -> Document:
         """The text of the chapters, with the metadata of the package document."""
@@ -65,6 +51,21 @@ class Epub(RecordFiles):
         text = "\n\n".join(filter(None, chapters))
         licence = licence_at(rights) or rights or self.licence
         return Document(text, name, licence, next(iter(addresses), name), stated(meta))
+
+
+def read_book(raw: bytes) -> tuple[Any, list[ValueError]]:
+    """The package document of a book with the texts of its chapters, and what is wrong with the others. Raises
+    ValueError: it is no book, or encrypted."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as book:
+            package, paths = chapters_of(book)
+            if hidden := encrypted(book).intersection(paths):
+                raise ValueError(f"encrypted: {min(hidden)}")
+            chapters = [chapter(book, path) for path in paths]
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"not an EPUB: {error}") from None
+    texts = [text for text in chapters if isinstance(text, str)]
+    return (package, texts), [error for error in chapters if isinstance(error, ValueError)]
 
 
 def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:

@@ -25,6 +25,8 @@ SELF_CLOSED = re.compile(
 EMPTY_START = re.compile(r"\A(?:[^\S\n]*\n)+")
 """Empty lines; not the indentation of what follows, which may be code."""
 WITHIN_CODE = re.compile(r"\n(?=[^\n])")
+MOST_AROUND = 100
+"""Elements around code that are looked at: a page with more is malformed."""
 SOFT_HYPHEN = "\xad"
 ABSOLUTE = re.compile(r"https?://\S+")
 
@@ -107,13 +109,18 @@ def shown_text(tree: Any, main_content: bool) -> str:
 
 def align_code(tree: Any) -> None:
     """Indent the lines of code within lists, of which resiliparse indents the first alone."""
-    for code in tree.document.query_selector_all("li pre"):
-        depth, above = 0, code
-        while above := above.parent:
-            depth += above.tag == "li"
-        for node in code:
-            if node.tag == "#text" and "\n" in node.value:
-                node.value = WITHIN_CODE.sub("\n" + " " * (2 * depth + 2), node.value)
+    for code in selected(tree, "li pre"):
+        depth, above = 0, code.parent
+        for _ in range(MOST_AROUND):
+            depth += above is not None and above.tag == "li"
+            above = above and above.parent
+        indentation, following = "\n" + " " * (2 * depth + 2), ""
+        for node in reversed([node for node in code if node.tag == "#text"]):  # all of them, before any changes
+            value = node.value
+            if "\n" in value:  # a line that begins in the next of them, as in code with coloured words, counts, too
+                indented = WITHIN_CODE.sub(indentation, value + following)
+                node.value = indented[: len(indented) - len(following)]
+            following = value[:1] or following
 
 
 def prose(html: str, language: str) -> str:
@@ -160,5 +167,10 @@ def statements(tree: Any, url: str) -> tuple[str, str | None, dict[str, Any]]:
 
 def attributes(tree: Any, selector: str, *names: str) -> Iterator[str]:
     """The attributes with these names, of all elements that a selector finds."""
-    for element in tree.document.query_selector_all(selector):
+    for element in selected(tree, selector):
         yield from (value for name in names if (value := element.getattr(name)))
+
+
+def selected(tree: Any, selector: str) -> list[Any]:
+    """The elements that a selector finds; looking at them one by one would search the page again for each."""
+    return tree.document.query_selector_all(selector).values()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, read_until_damaged, stated
+from bluejay.pile.documents import Document, stated
+from bluejay.pile.sources.formats.faults import record_with_faults
 from bluejay.pile.sources.formats.json_objects import json_value
-from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 from bluejay.pile.sources.io.spdx import declared
 
@@ -29,18 +29,7 @@ class Notebook(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The notebook; then an exception for each cell that is broken. Of what is no notebook, an exception."""
-        raw, damage = read_until_damaged(decompressed(stream))
-        try:
-            notebook = json_value(raw)
-            found = [*cells_of(notebook)]
-        except ValueError as error:
-            yield ValueError(f"not a notebook: {error}")
-        else:
-            cells = [read_cell(cell, number, language_of(notebook)) for number, cell in enumerate(found, 1)]
-            yield notebook, [cell for cell in cells if isinstance(cell, str)]
-            yield from (cell for cell in cells if isinstance(cell, ValueError))
-        if damage:
-            raise damage
+        return record_with_faults(stream, read_notebook)
 
     def document(self, name: str, record: Any) -> Document:
         """The cells, with the metadata of the notebook."""
@@ -57,6 +46,18 @@ class Notebook(RecordFiles):
         }
         text = "\n\n".join(filter(None, cells))
         return Document(text, name, declared(text) or self.licence, name, stated(meta))
+
+
+def read_notebook(raw: bytes) -> tuple[Any, list[ValueError]]:
+    """A notebook with the texts of its cells, and what is wrong with the others. Raises ValueError: it is none."""
+    try:
+        notebook = json_value(raw)
+        found = [*cells_of(notebook)]
+    except ValueError as error:
+        raise ValueError(f"not a notebook: {error}") from None
+    cells = [read_cell(cell, number, language_of(notebook)) for number, cell in enumerate(found, 1)]
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    return (notebook, texts), [cell for cell in cells if isinstance(cell, ValueError)]
 
 
 def cells_of(notebook: Any) -> Iterator[Any]:

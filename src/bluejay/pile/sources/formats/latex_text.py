@@ -31,7 +31,8 @@ color pagenumbering bibitem phantom hphantom vphantom todo ccsdesc keywords orci
 selectlanguage ead captionsetup setlist linespread setstretch preprint cortext received accepted titlerunning
 authorrunning shorttitle shortauthors hyphenation addbibresource lstset tikzset pgfplotsset usetikzlibrary subjclass
 enlargethispage pagerange tnoteref tnotetext corref altaffiliation correspondingauthor plotone epsscale icmlkeywords
-icmltitlerunning printAffiliationsAndNotice
+icmltitlerunning printAffiliationsAndNotice typeout includecomment excludecomment includepdf includesvg lstinputlisting
+verbatiminput fontfamily fontseries fontshape fontencoding CJKfamily
 """
 NAMED_IN_SENTENCE = "citet citeauthor textcite Citet Citeauthor Textcite citealt Citealt onlinecite"
 NAMED_IN_BRACKETS = """
@@ -45,7 +46,7 @@ REFERENCES = frozenset(NAMED_REFERENCES.split())
 """Citations and references print names or numbers that only TeX knows; their keys keep the sentence complete."""
 IGNORED_WITH_TWO = """
 setcounter setlength addtolength settowidth addtocounter newtheorem numberwithin rule markboth fontsize plottwo
-icmlsetsymbol icmlauthor icmlaffiliation icmlcorrespondingauthor
+icmlsetsymbol icmlauthor icmlaffiliation icmlcorrespondingauthor inputminted
 """
 IGNORED = {
     **dict.fromkeys(IGNORED_WITH_ONE.split(), 1),
@@ -54,7 +55,7 @@ IGNORED = {
 }
 """Commands without output -> the largest number of arguments that they take."""
 ENVIRONMENT_ARGUMENTS = {"minipage": 1, "multicols": 1, "wrapfigure": 2, "adjustbox": 1, "spacing": 1, "list": 2}
-ENVIRONMENT_ARGUMENTS |= {"subfigure": 1, "subtable": 1, "wraptable": 2, "adjustwidth": 2, "otherlanguage": 1}
+ENVIRONMENT_ARGUMENTS |= {"subfigure": 1, "subtable": 1, "wraptable": 2, "adjustwidth": 2, "otherlanguage": 1, "CJK": 2}
 DEFINED = re.compile(r"\s*(?:\{\s*\\[a-zA-Z@]+\s*\}|\\[a-zA-Z@]+)[^{}\\]*")
 DEFINING = {"newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "def"}
 LAST_OF_TWO = """
@@ -63,6 +64,8 @@ href textcolor colorbox parbox scalebox raisebox foreignlanguage rotatebox hyper
 LAST_OF_THREE = ("multicolumn", "multirow", "resizebox", "fcolorbox")
 SKIPPED = {**dict.fromkeys(LAST_OF_TWO.split(), 1), **dict.fromkeys(LAST_OF_THREE, 2)}
 """Commands that print their last argument -> how many are before it."""
+OPTION = r"\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\]"
+"""An optional argument, in which brackets stand in braces."""
 BARE = re.compile(r"\s*\\[a-zA-Z@]+\s*(?=\{)")
 """The name of a length, as an argument without braces."""
 LENGTHS = {
@@ -113,14 +116,14 @@ ENDS = re.compile(r"\\(?:(begin)|(end))\s*\{")
 XSPACE = re.compile(r"\\xspace\s*\}*\s*\Z")
 MAX_DEPTH = 60
 """Nesting of groups and macros above which the source is malformed."""
-BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n)+")
+BLANK_LINES = re.compile(r"(?<![ \t])[ \t]*+\n(?:[ \t]*+\n)+")
 
 
 def convert(source: str, macros: dict[str, str]) -> str:
     """The text of LaTeX source without comments. Raises ValueError: it is nested too deeply."""
     text = BLANK_LINES.sub("\n\n", printed_text(source, macros, MAX_DEPTH))
     lines = (re.sub(r"[ \t]+", " ", line).strip() if not line.startswith("    ") else line for line in text.split("\n"))
-    return re.sub(r" +(?=[.,;:](?:\s|$))", "", "\n".join(lines)).strip()
+    return re.sub(r"(?<! ) ++(?=[.,;:](?:\s|$))", "", "\n".join(lines)).strip()
 
 
 def definitions(source: str) -> dict[str, str]:
@@ -159,7 +162,7 @@ def group(source: str, at: int) -> tuple[str, int]:
 
 def argument(source: str, at: int) -> tuple[str, int]:
     """The next mandatory argument of a command, and its end; empty if there is none."""
-    spaces = re.compile(r"\s*(?:\[[^\[\]]*\]\s*)*")
+    spaces = re.compile(rf"\s*(?:{OPTION}\s*)*")
     start = spaces.match(source, at)
     if start and source[start.end() : start.end() + 1] == "{":
         return group(source, start.end())
@@ -214,13 +217,13 @@ def environment(name: str, source: str, at: int) -> tuple[str, int]:
     if EXCLUDED.fullmatch(name) and (end := whole.match(source, at)):
         return "", end.end()
     if VERBATIM.fullmatch(name) and (end := whole.match(source, at)):
-        content = re.sub(r"^(?:\[[^\]]*\])?(?:\{[^}]*\})?", "", end[1])
+        content = re.sub(rf"^(?:{OPTION})?(?:\{{[^}}]*\}})?", "", end[1])
         return "\n\n" + "\n".join(f"    {line}" for line in content.strip("\n").split("\n")) + "\n\n", end.end()
     if name == "abstract":
         return "\n\n## Abstract\n\n", at
-    for _ in range(ENVIRONMENT_ARGUMENTS.get(name, 0)):
+    for _ in range(ENVIRONMENT_ARGUMENTS.get(name.rstrip("*"), 0)):
         at = argument(source, at)[1]
-    options = re.compile(r"[ \t]*(?:\[[^\[\]]*\])?").match(source, at)
+    options = re.compile(rf"[ \t]*(?:{OPTION})?").match(source, at)
     return "\n\n" if name not in ("itemize", "enumerate", "description") else "\n", options.end() if options else at
 
 
@@ -271,7 +274,7 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
     for _ in range(IGNORED.get(name, SKIPPED.get(name, 0))):
         bare = BARE.match(source, at) if name.endswith(("length", "width")) else None
         at = bare.end() if bare else argument(source, at)[1]
-    options = re.compile(r"\[[^\[\]]*\](?=\s*\{)").match(source, at)
+    options = re.compile(rf"(?=\[[^\[\]{{}}=]+=){OPTION}|{OPTION}(?=\s*\{{)").match(source, at)
     return "", options.end() if options else at
 
 

@@ -40,13 +40,22 @@ NOT_SHOWN = "calendar css directory rtf rfc822-headers vcard x-amp-html x-vcard"
 """The types of parts below text/ that are data, or the same message once more."""
 ENCRYPTED = "-----BEGIN PGP MESSAGE-----"
 """What an encrypted text begins with (RFC 9580, section 6.2)."""
+SIGNED = re.compile(
+    r"^-----BEGIN PGP SIGNED MESSAGE-----[ \t\r]*\n(?:[A-Za-z]+:[^\n]*\n)*\r?\n((?:(?!-----)[^\n]*\n)*+)"
+    r"-----BEGIN PGP SIGNATURE-----[^\n]*\n(?:(?!-----)[^\n]*\n)*+-----END PGP SIGNATURE-----[^\n]*(?:\n|\Z)",
+    re.MULTILINE,
+)
+"""A text that is signed in the clear, and its signature (RFC 9580, section 7)."""
+DASHED = re.compile(r"^- (?=-)", re.MULTILINE)
+"""What a line of such a text has before it that begins with a dash."""
 SIGNATURE = "-- "
 """The line before a signature: the space at its end joins nothing (RFC 3676, section 4.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mail(RecordFiles):
-    """Each message is one document: its plain text, otherwise the text of its HTML, without headers and attachments."""
+    """Each message is one document: its plain text, otherwise the text of its HTML, without headers, attachments and
+    the signatures of PGP."""
 
     kind: Literal["mail"] = "mail"
 
@@ -87,6 +96,7 @@ class Mail(RecordFiles):
         text = body(message)
         if text.lstrip().startswith(ENCRYPTED):
             raise ValueError("encrypted, by PGP")
+        text = SIGNED.sub(lambda found: DASHED.sub("", found[1]), text)
         return Document(text, name, self.licence, url, stated(meta))
 
 

@@ -24,10 +24,10 @@ FIRST = """
 nowrap nobr nobreak nbr small big smaller larger em strong abbr sic math mvar smallcaps sc sub sup iast unicode script
 gloss quote blockquote cquote noitalic ill interlanguage-link kbd code tt angle bracket typo bold italic underline
 formatnum lc uc lcfirst ucfirst nihongo chem2 mono samp var tooltip linktext not-a-typo visible-anchor vanchor quotation
-poem-quote poemquote zitat citation-bloc
+poem-quote poemquote zitat citation citation-bloc le link-en link-fr link-de link-ja 仮リンク 読み仮名 comment s
 """
 SECOND = "lang langx transl transliteration translit font color colour fontcolor resize"
-JOINED = {"chem": "", "unité": " ", "nombre": " ", "key press": "+"}
+JOINED = {"chem": "", "unité": " ", "nombre": " ", "key press": "+", "date-": " "}
 """A template that shows all of its arguments -> what it puts between them."""
 SHOWN: Mapping[str, int] = {**dict.fromkeys(FIRST.split(), 0), **dict.fromkeys(SECOND.split(), 1)}
 """A template that only formats -> the number of the argument that it shows."""
@@ -43,13 +43,22 @@ FIXED |= {
     "en dash": "–",
     "em dash": "—",
     "=": "=",
+    "av. j.-c.": "av. J.-C.",
+    "av jc": "av. J.-C.",
+    "ap jc": "apr. J.-C.",
 }
 """A template without arguments -> the text that it shows."""
 BEFORE = {"us$": "US$", "usd": "US$", "£": "£", "gbp": "£", "€": "€", "euro": "€", "inr": "₹", "¥": "¥", "sqrt": "√"}
+BEFORE["n°"] = "n° "
 BEFORE |= {
     name: f"{name.upper()} " for name in ("uss", "hms", "rms", "ss", "hmcs", "hmas", "usns", "uscgc", "sms", "mv")
 }
 """A template that shows something before its argument: a sum of money, the name of a ship."""
+ITSELF = re.compile(r"\d{1,2}(?:ers?|res?|es?)|[IVXL]+er? siècle")
+"""The names of French templates that show themselves: 1er, XIXe siècle."""
+CENTURY = re.compile(r"(-?)s(2?)-?")
+"""The names of French templates of one or two centuries, with a dash in front of those before Christ."""
+ROMAN = re.compile(r"[IVXL]+")
 LANGUAGE_TEMPLATE = re.compile(r"lang-[a-z-]+|script/[a-z]+", re.IGNORECASE)
 NAMED = re.compile(r"\s*([\w -]+?)\s*=(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-−+]?[\d.,]*\d[\d.,/+]*(?:e[-+]?\d+)?")
@@ -70,6 +79,8 @@ def formatted(markup: str) -> str:
     if colon and function.lower() in ("formatnum", "lc", "uc", "lcfirst", "ucfirst"):
         name, arguments = function, [value]
     name = " ".join(name.replace("_", " ").split())
+    if ITSELF.fullmatch(name) and not arguments:
+        return name
     name = name.lower() if name[:1].isalpha() else name
     if name in FIXED and not arguments:
         return FIXED[name]
@@ -93,6 +104,10 @@ def formatted(markup: str) -> str:
         return BEFORE[name] + values[0]
     if name in JOINED:
         return JOINED[name].join(values)
+    if (found := CENTURY.fullmatch(name)) and values and ROMAN.fullmatch(values[0]):
+        return centuries(values, 2 if found[2] else 1) + " av. J.-C." * bool(found[1])
+    if name == "lien":
+        return named.get("texte") or named.get("fr") or (values[0] if values else "")
     if name == "as of" and values:
         month = values[1] if len(values) > 1 else ""
         month = f"{month_name[int(month)]} " if month.isdecimal() and 0 < int(month) < len(month_name) else ""
@@ -100,11 +115,22 @@ def formatted(markup: str) -> str:
     if name in ("circa", "c."):
         return f"c. {'–'.join(values)}" if values else "c."
     at = 0 if LANGUAGE_TEMPLATE.fullmatch(name) else SHOWN.get(name.replace(" ", "-"))
-    if at == 0 and not values:
+    if at == 0 and not values and name != "citation":  # in English a reference, whose arguments all have names
         values = [named[key] for key in ("text", "quote") if key in named]
     text = values[at] if at is not None and at < len(values) else values[-1] if at is not None and values else ""
     cases = {"lc": str.lower, "uc": str.upper}
     return cases[name](text) if name in cases else text
+
+
+def centuries(values: list[str], count: int) -> str:
+    """What a French template shows for centuries and the letters behind their numbers.
+
+    >>> centuries(["XVI", "e", "XVII", "e"], 2)
+    'XVIe et XVIIe siècles'
+    """
+    pairs = zip(values[::2], [*values[1::2], ""], strict=False)
+    numbers = [number + (letters or ("er" if number == "I" else "e")) for number, letters in pairs][:count]
+    return f"{' et '.join(numbers)} siècle{'s' * (len(numbers) > 1)}"
 
 
 def converted(values: list[str]) -> str:

@@ -46,6 +46,8 @@ ISOLATED = 4
 """Characters beyond ASCII for each broken byte above which the bytes are taken to be in an encoding."""
 MAX_CONTROLS, MAX_CONTROL_SHARE = 2, 0.02
 """The control characters that a file of text may have: a few, and a share of its length."""
+OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""The start of an office document of an old kind, and of an encrypted one of a new kind."""
 OTHER_FORMATS = {
     b"{\\rtf": 'RTF, which kind = "office" reads',
     b"%PDF-": 'PDF, which kind = "pdf" reads',
@@ -54,7 +56,7 @@ OTHER_FORMATS = {
     'kind = "archive" reads archives, kind = "office" documents',
     b"PAR1\x15": 'Parquet, which kind = "parquet" reads',
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document of an old kind; save it as .docx, .pptx or CSV",
+    OLD_OFFICE: "an office document of an old kind; save it as .docx, .pptx or CSV",
     b"SQLite format 3\0": "a database of SQLite; export its text",
 }
 """The start of files that may look like text -> what they are, and what to do with them."""

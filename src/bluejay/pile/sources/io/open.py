@@ -27,6 +27,8 @@ ABOUT_A_FILE = re.compile(
     r"(?:github\.com/[^/]+/[^/]+|huggingface\.co/(?:[^/]+/){1,2}[^/]+|gitlab\.com/(?:(?!/-/)[^?#])+/-))/blob/"
 )
 """The address of a page on which a host shows a file, up to the branch."""
+ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+"""The start of an address of any kind."""
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errors of listing what is no folder: a file, a link to nothing or to itself."""
 
@@ -41,14 +43,17 @@ def matching(path: str, kind: str = "") -> list[str]:
     source that reads them.
 
     In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
-    files, so that reading reports them. Raises ValueError: no file matches, a folder on the way cannot be read, or an
-    address is that of a page about a file, unless pages are what the source reads.
+    files, so that reading reports them. Raises ValueError: no file matches, a folder on the way cannot be read, an
+    address is of a kind that is not read, or that of a page about a file, unless pages are what the source reads.
     """
     if is_address(path):
         if (page := ABOUT_A_FILE.match(path)) and kind != "html":
             itself = f"{page[1]}/{'resolve' if 'huggingface' in page[1] else 'raw'}/{path[page.end() :]}"
             raise ValueError(f"{path} is a page about a file; the file itself is at {itself}")
         return find(path)
+    if other := ADDRESS.match(path):
+        itself = f", or the path alone, {path[other.end() :]}" if other[1].lower() == "file" else ""
+        raise ValueError(f"{path} begins with {other[0]}, which is not read; write http(s)://, s3:// or hf://{itself}")
     pattern = Path(at_home(path))
     top = Path(pattern.anchor)
     found = [pattern] if os.path.lexists(pattern) else expanded(top, pattern.relative_to(top).parts)

@@ -75,10 +75,11 @@ def permitted(expression: str, allowed: Collection[str]) -> bool:
 
 
 class LicenceFiles:
-    """The licence files of a tree; each is read at most once, on first use."""
+    """The licence files of a tree; each is read at most once, on first use. The files whose licence is asked for are
+    named within `folder` of the tree."""
 
-    def __init__(self, names: list[str], read: Callable[[str], bytes]) -> None:
-        self.read = read
+    def __init__(self, names: list[str], read: Callable[[str], bytes], folder: str = "") -> None:
+        self.read, self.folder = read, folder
         self.files: dict[PurePosixPath, list[str]] = {}
         for name in sorted(filter(is_licence, names)):
             self.files.setdefault(PurePosixPath(name).parent, []).append(name)
@@ -86,7 +87,7 @@ class LicenceFiles:
 
     def above(self, name: str) -> str:
         """The licence in the nearest folder above a file that has any: "MIT AND Zlib" if there are two."""
-        for folder in PurePosixPath(name).parents:
+        for folder in PurePosixPath(self.folder, name).parents:
             if files := self.files.get(folder):
                 return " AND ".join(dict.fromkeys(map(self.licence, files)))
         return "unknown"

@@ -84,10 +84,11 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
 
 
 def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream | None] | Skipped]:
-    """The files and links of a tar archive, compressed or not."""
+    """The files and links of a tar archive, compressed or not, and of those that `cat` put behind it."""
     found = False
+    stream = cast(Any, Pieces(decompressed(archive)))
     try:
-        with tarfile.open(fileobj=cast(Any, Pieces(decompressed(archive))), mode="r|", tarinfo=Header) as opened:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header, ignore_zeros=True) as opened:
             for entry in opened:
                 if entry.isreg() or entry.issym() or entry.islnk():
                     yield entry.name, opened.extractfile(entry) if entry.isreg() else None
@@ -122,12 +123,19 @@ class Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "Header":
+        archive: Any = tarfile
         try:
-            return super().fromtarfile(tarfile)
+            header = super().fromtarfile(tarfile)
         except HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the end marker; the module does not export this class
+            kind = type(error).__name__  # the module does not export these classes
+            if kind == "EOFHeaderError":  # the end marker
+                archive.has_ended = True
                 raise
+            if kind in ("EmptyHeaderError", "TruncatedHeaderError") and getattr(archive, "has_ended", False):
+                raise  # nothing, or less than a header, stands behind it
             raise ReadError(str(error)) from None
+        archive.has_ended = False
+        return header
 
 
 class Part(io.RawIOBase):

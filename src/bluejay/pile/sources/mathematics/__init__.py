@@ -18,6 +18,8 @@ MAX_CHARACTERS = 8192
 """The length at which The Pile cuts the generator's files into documents."""
 DOCUMENTS_PER_UNIT = 1000
 """Documents that are one unit, and so in one part of a build."""
+MAX_DOCUMENTS = 10**9
+"""More than anybody wants: 8 TB."""
 SIZES = (10, 100, 10_000)
 """The approximate magnitude of the numbers in easy, medium and hard questions."""
 
@@ -34,8 +36,8 @@ class Mathematics:
     """Another seed gives other documents."""
 
     def __post_init__(self) -> None:
-        if self.documents < 1:
-            raise ValueError(f"documents is {self.documents}; it must be at least 1")
+        if not 1 <= self.documents <= MAX_DOCUMENTS:
+            raise ValueError(f"documents is {self.documents:,}; it must be at least 1 and at most {MAX_DOCUMENTS:,}")
 
     def units(self) -> list[str]:
         """Ranges of DOCUMENTS_PER_UNIT documents, named by the number of the first."""

@@ -1,10 +1,10 @@
 """Releases of npm packages."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bluejay.files import parse_json
 from bluejay.pile.sources.packages.member import Release
 from bluejay.pile.sources.packages.package import Package, first_member
 
@@ -23,8 +23,10 @@ class NPM(Package):
     def release(self, archive: Path) -> Release:
         """Name, version and licence, from the package's package.json."""
         try:
-            described = json.loads(first_member(archive, True, lambda path: path == "package.json"))
+            described = parse_json(first_member(archive, True, lambda path: path == "package.json"))
             name, version = described["name"], described["version"]
+            if not (isinstance(name, str) and isinstance(version, str)):
+                raise TypeError
         except (ValueError, KeyError, TypeError):
             raise ValueError(
                 f"{archive.name} is not an npm package: it has no package.json with name and version"
@@ -41,5 +43,5 @@ def licence_in(described: dict[str, Any]) -> str:
     """The licence in a package.json, which is an SPDX expression or one of two older forms."""
     given = described.get("license") or described.get("licenses") or "unknown"
     entries = given if isinstance(given, list) else [given]
-    names = [entry.get("type", "unknown") if isinstance(entry, dict) else str(entry) for entry in entries]
-    return " OR ".join(names)
+    names = [entry.get("type") or entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+    return " OR ".join(str(name or "unknown") for name in names)

@@ -21,6 +21,8 @@ from bluejay.recipe import STRICT
 SUFFIXES = {".md", ".rst"}
 MAX_LICENCE_NAME = 60
 """Characters; a longer `License` field is the text of a licence, not its name."""
+NO_LICENCE = "UNKNOWN"
+"""What older setuptools wrote where a package names none."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def is_record(file: PurePosixPath) -> bool:
 
 def licence_of(metadata: Message) -> str:
     """The licence in the metadata: the SPDX expression, else the licence's name, else the classifiers'."""
-    expression, name = entry(metadata, "License-Expression"), entry(metadata, "License").strip()
+    expression, name = (entry(metadata, key).strip() for key in ("License-Expression", "License"))
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
-    short = name if "\n" not in name and len(name) <= MAX_LICENCE_NAME else ""
+    is_name = "\n" not in name and len(name) <= MAX_LICENCE_NAME and name != NO_LICENCE
+    short = name if is_name else ""
     return expression or short or ", ".join(line.split(" :: ")[-1] for line in classifiers) or "unknown"

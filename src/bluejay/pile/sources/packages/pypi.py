@@ -1,11 +1,12 @@
 """Releases of Python packages: source distributions and wheels, downloaded as files; nothing is built or run."""
 
 from dataclasses import dataclass
-from email.parser import BytesParser
+from email.parser import Parser
 from pathlib import Path
 from typing import Literal
 
 from bluejay.package_index import release_file
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.packages.member import Release
 from bluejay.pile.sources.packages.package import Package, first_member
 from bluejay.pile.sources.packages.package_docs import entry, licence_of, normalised
@@ -25,7 +26,7 @@ class PyPI(Package):
         """Name, version and licence, from the metadata of the release."""
         rooted = self.rooted(archive)
         described = first_member(archive, rooted, is_metadata if not rooted else lambda path: path == "PKG-INFO")
-        metadata = BytesParser().parsebytes(described, headersonly=True)
+        metadata = Parser().parsestr(decode(described), headersonly=True)
         name, version = normalised(entry(metadata, "Name")), entry(metadata, "Version")
         if not name:
             raise ValueError(f"{archive.name} is no Python package: it has no metadata")

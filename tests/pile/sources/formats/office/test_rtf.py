@@ -24,6 +24,7 @@ def text(parsed: Callable) -> Callable[[str], str]:
         (r"caf\'e9 \u8364?10 \uc2\u12353\'82\'9f. \u-10179?\u-8704?", "café €10 ぁ. 😀"),
         (r"{\fonttbl{\f0 A;}{\f1\fcharset204 B;}{\f2\fcharset128 C;}}\f1\'cf\'f0{\f2\'83e\'83\'58} x", "Прテス x"),
         (r"{\fonttbl{\f3\fcharset2 Symbol;}}{\f3 a\'b0 b}", "α° β"),
+        (r"{\fonttbl{\f4\fcharset2{\*\panose 05}Wingdings;}{\f5 A;}}{\f4\'e0} a {\f4\u-3844\'fc\f5 b}", "→ a ✓b"),
         (r"a{\v hidden}b{\deleted gone\par}c\v no\v0 d\v\plain e", "abcde"),
         (
             r"{\header top\par}a{\pict\bin3 }}}}b{\*\unknown{c}}{\object{\*\objdata 00}{\result d}}{\annotation e}",

@@ -139,10 +139,11 @@ def test_tables(text: Callable) -> None:
 def test_characters_that_are_elements(text: Callable) -> None:
     inner = "<w:t>a</w:t><w:tab/><w:t>b</w:t><w:noBreakHyphen/><w:t>c</w:t><w:br/>"
     inner += "<w:t>co</w:t><w:softHyphen/><w:t>\xadop</w:t>"
-    symbol = '<w:r><w:sym w:font="Symbol" w:char="F061"/><w:sym w:font="Symbol" w:char="00B0"/></w:r>'
+    symbol = '<w:r><w:sym w:font="Symbol" w:char="F061"/><w:sym w:font="Symbol" w:char="00B0"/>'
+    symbol += '<w:sym w:font="Wingdings" w:char="F0E0"/></w:r>'
     private = run("\uf062", '<w:rFonts w:ascii="Symbol"/>')
     ruby = f"<w:r><w:ruby><w:rt>{run('kan')}</w:rt><w:rubyBase>{run('漢')}</w:rubyBase></w:ruby></w:r>"
-    assert text(f"<w:p><w:r>{inner}</w:r>{symbol}{private}{ruby}</w:p>") == "a\tb-c\ncoopα°β漢(kan)"
+    assert text(f"<w:p><w:r>{inner}</w:r>{symbol}{private}{ruby}</w:p>") == "a\tb-c\ncoopα°→β漢(kan)"
 
 
 def test_a_large_initial_is_part_of_its_word(text: Callable) -> None:

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, read_until_damaged, stated
+from bluejay.pile.documents import Document, stated
+from bluejay.pile.sources.formats.faults import record_with_faults
 from bluejay.pile.sources.formats.office.blocks import Content, joined
 from bluejay.pile.sources.formats.office.opendocument import CONTENT, read_flat, read_opendocument
 from bluejay.pile.sources.formats.office.parts import Parts, related, statements
 from bluejay.pile.sources.formats.office.rtf import MARK, read_rtf
 from bluejay.pile.sources.formats.office.slides import read_slides
 from bluejay.pile.sources.formats.office.word import read_word
+from bluejay.pile.sources.io.decode import OLD_OFFICE
 from bluejay.pile.sources.io.elements import document_element, local_name
 from bluejay.pile.sources.io.licences import licence_at, licence_named
-from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-OLD, ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "EncryptedPackage".encode("utf-16-le")
-"""The start of an old document, which is also that of an encrypted one, and what only the latter holds."""
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+"""What an encrypted document holds, and an old one, which begins in the same way, does not."""
 READERS = {"document": read_word, "presentation": read_slides}
 """What reads a document of Microsoft Office, by the root of its main part."""
 
@@ -35,18 +36,7 @@ class Office(RecordFiles):
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """What was read of the document; then an exception for each part that is missing or broken. Of what is no
         document, an exception."""
-        raw, damage = read_until_damaged(decompressed(stream))
-        try:
-            content = read(raw)
-        except ValueError as error:
-            yield error
-        except RecursionError:
-            yield ValueError("it is nested too deeply")
-        else:
-            yield content
-            yield from content.faults
-        if damage:
-            raise damage
+        return record_with_faults(stream, read)
 
     def document(self, name: str, record: Any) -> Document:
         """The text, with the metadata that the document states."""
@@ -54,9 +44,16 @@ class Office(RecordFiles):
         return Document(joined(record.blocks), name, licence, name, stated(record.meta))
 
 
-def read(raw: bytes) -> Content:
+def read(raw: bytes) -> tuple[Content, list[ValueError]]:
+    """What the bytes of a file hold, and what is wrong with parts of it. Raises ValueError: they are no document that
+    can be read."""
+    content = content_of(raw)
+    return content, content.faults
+
+
+def content_of(raw: bytes) -> Content:
     """What the bytes of a file hold. Raises ValueError: they are no document that can be read."""
-    if raw.startswith(OLD):
+    if raw.startswith(OLD_OFFICE):
         raise ValueError(
             "encrypted: it needs a password"
             if ENCRYPTED in raw

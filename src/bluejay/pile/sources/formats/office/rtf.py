@@ -70,6 +70,8 @@ CHARSETS = {
 }
 """The code pages of the character sets of fonts."""
 SYMBOL_SET, MAC_SET = 2, 77
+PICTURES = "symbols"
+"""Stands for the code page of a font of symbols."""
 ASIDE = {"footnote", "shptxt", "dptxbxtext"}
 """Groups that are notes or text boxes."""
 
@@ -124,6 +126,9 @@ class Reader:
         self.page = self.ansi = "cp1252"
         self.decoder = codecs.getincrementaldecoder("cp1252")("replace")
         self.fonts: dict[int, str] = {}
+        """The code page of each font that has one."""
+        self.names: dict[int, str] = {}
+        """The name of each font, with the semicolon behind it."""
         self.styles: dict[int, str] = {}
         self.style = -1
         self.codes: list[tuple[int, list[str]]] = []
@@ -216,7 +221,7 @@ class Reader:
         elif word in SKIPPED or (is_optional and word not in KEPT):
             self.skip()
         elif word == "u" and number is not None:
-            self.write(chr(number % 0x10000))
+            self.write_symbols(chr(number % 0x10000))
             self.to_skip = group.fallback
         elif word == "uc":
             group.fallback = min(max(number or 0, 0), 100)
@@ -260,7 +265,7 @@ class Reader:
             group.font = number
         elif word == "fcharset":
             if number in (SYMBOL_SET, MAC_SET):
-                self.fonts[group.font] = "symbol" if number == SYMBOL_SET else "mac-roman"
+                self.fonts[group.font] = PICTURES if number == SYMBOL_SET else "mac-roman"
             elif number in CHARSETS:
                 self.fonts[group.font] = known_page(CHARSETS[number], self.ansi)
         elif group.place == "stylesheet":
@@ -335,14 +340,17 @@ class Reader:
     def write_bytes(self, raw: bytes) -> None:
         """Add text in the encoding of the font."""
         page = self.fonts.get(self.groups[-1].font, self.ansi)
-        if page == "symbol":
-            self.write(
-                from_symbol_font(page, "".join(chr(SYMBOL_CODES + code) if code > 32 else chr(code) for code in raw))
-            )
+        if page == PICTURES and self.groups[-1].place != "fonttbl":
+            self.write_symbols("".join(chr(SYMBOL_CODES + code) if code > 32 else chr(code) for code in raw))
             return
+        page = self.ansi if page == PICTURES else page
         if page != self.page:
             self.page, self.decoder = page, codecs.getincrementaldecoder(page)("replace")
         self.write(self.decoder.decode(raw))
+
+    def write_symbols(self, text: str) -> None:
+        """Add text in which private codes are what the font draws for them."""
+        self.write(from_symbol_font(self.names.get(self.groups[-1].font, "").strip(" ;"), text))
 
     def write(self, text: str) -> None:
         """Add text to what it is part of."""
@@ -353,6 +361,8 @@ class Reader:
             self.bodies[-1].mark.append(text)
         elif place == "fldinst" and self.codes:
             self.codes[-1][1].append(text)
+        elif place == "fonttbl":
+            self.names[self.groups[-1].font] = self.names.get(self.groups[-1].font, "") + text
         elif place == "stylesheet":
             self.styles[self.style] = self.styles.get(self.style, "") + text
         elif place in ("title", "author"):
