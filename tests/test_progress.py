@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from bluejay import progress
-from bluejay.progress import Bar, say, unfailing_messages
+from bluejay import cli, progress
+from bluejay.infer.samples import Chunk
+from bluejay.progress import Bar, format_bytes, say, unfailing_messages
 
 SCRIPT = """
 import os, sys
@@ -40,6 +41,14 @@ def test_messages_that_can_be_written_are(capsys):
     assert capsys.readouterr().err == "one\ntwo\nthree\n"
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0.00 KiB"), (3 << 10, "3.00 KiB"), (300 << 10, "0.29 MiB"), (3 << 29, "1.50 GiB"), (None, "?")],
+)
+def test_a_number_of_bytes_has_a_unit_that_shows_it(size, shown):
+    assert format_bytes(size) == shown
+
+
 @pytest.mark.parametrize("notebook", [False, True])
 def test_where_the_total_is_not_known_no_share_and_no_time_is_made_up(notebook, capsys, monkeypatch):
     for name in ("SECONDS_BETWEEN_LINES", "SECONDS_BETWEEN_UPDATES", "SECONDS_BEFORE_BAR"):
@@ -62,3 +71,14 @@ def test_a_terminal_that_cannot_move_the_cursor_gets_lines(capsys, monkeypatch):
         bar.advance(50)
     said = capsys.readouterr().err
     assert "fetch x  50% · " in said and "\x1b" not in said
+
+
+def test_a_terminal_does_not_obey_what_a_model_is_asked_or_writes(monkeypatch, tiny_model, capsys):
+    monkeypatch.setattr("bluejay.infer.model.load", lambda *_, **__: tiny_model)
+    monkeypatch.setattr(tiny_model, "stream", lambda *_: [Chunk(0, "\x9b2J\r\n", 1)])
+    command = ["generate", "a-model", "a\tb\x1b]0;title\a"]
+    cli.main(command)
+    assert capsys.readouterr().out == "a\tb\x1b]0;title\a\x9b2J\r\n\n"  # a file gets it as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    cli.main(command)
+    assert capsys.readouterr().out == "a\tb\\x1b]0;title\\x07\\x9b2J\\r\n\n"

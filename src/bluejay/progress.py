@@ -2,6 +2,7 @@
 notebook, and a line every few seconds elsewhere."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -162,7 +163,23 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(size: int | float | None) -> str:
-    """A number of bytes in MiB or GiB; "?" if it is None."""
+    """A number of bytes in KiB, MiB or GiB, depending on its size; "?" if it is None."""
     if size is None:
         return "?"
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.2f} MiB"
+    power, unit = (30, "GiB") if size >= 2**30 else (20, "MiB") if size >= 0.1 * 2**20 else (10, "KiB")
+    return f"{size / 2**power:,.2f} {unit}"
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but for ends of lines and tabs."""
+
+
+def for_terminal(text: str) -> str:
+    """A text that a terminal shows and does not obey: control characters but for ends of lines and tabs are spelled
+    out, so that a model or a document cannot move the cursor or set the title."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number and what is counted, by default with an s where it is not 1."""
+    return f"{n:,} {one if n == 1 else several or f'{one}s'}"

@@ -32,7 +32,7 @@ def test_quantiles_are_those_of_students_distribution(degrees, quantile):
     [(0, 20, 0.0, 0.1611252), (19, 20, 0.7638688, 0.9911186), (3, 50, 0.020615, 0.1621709), (50, 50, 0.9286524, 1.0)],
 )
 def test_proportions_near_0_and_1_get_wilsons_interval(successes, n, low, high):
-    found = estimates.mean([1.0] * successes + [0.0] * (n - successes))
+    found = estimates.mean([1.0] * successes + [0.0] * (n - successes), share=True)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
     assert (found.value, found.n) == (successes / n, n)
 
@@ -53,12 +53,20 @@ def test_shares_near_0_have_no_narrower_interval_than_none_right(rest):
     assert 0 < few.low < 0.75 < few.high <= 1
 
 
+def test_numbers_that_happen_to_be_0_and_1_are_no_shares():
+    """As the lengths of the longest copies in texts, or the nats by which two models differ."""
+    lengths = [1.0] * 17 + [0.0] * 3
+    assert estimates.mean(lengths).high > 1 and estimates.macro(lengths, ["a"] * 10 + ["b"] * 10).high > 1
+    pair = estimates.difference([2.0, *lengths], [2.0] * 21)
+    assert pair.high - pair.value == pytest.approx(pair.value - pair.low)
+
+
 def test_equal_answers_count_by_clusters():
     """Of which they do not tell how alike the answers within are."""
     documents = [number // 4 for number in range(400)]
-    found = estimates.mean([0.0] * 400, documents)
+    found = estimates.mean([0.0] * 400, documents, share=True)
     assert (found.low, found.high) == estimates.wilson(0.0, 100.0)
-    pair = estimates.difference([1.0] * 400, [1.0] * 400, documents)
+    pair = estimates.difference([1.0] * 400, [1.0] * 400, documents, share=True)
     assert (pair.low, pair.high) == estimates.paired(0.0, 0.0, 100.0)
 
 
@@ -94,7 +102,8 @@ def test_the_interval_of_a_mean_over_subjects_covers_the_truth():
     subjects = [number for number, size in enumerate(sizes) for _ in range(size)]
     inside = 0
     for _ in range(400):
-        found = estimates.macro([float(chance.random() < shares[subject]) for subject in subjects], subjects)
+        right = [float(chance.random() < shares[subject]) for subject in subjects]
+        found = estimates.macro(right, subjects, share=True)
         inside += found.low <= sum(shares) / 3 <= found.high
     assert 0.92 <= inside / 400 <= 0.99
 
@@ -115,22 +124,23 @@ def test_a_difference_has_the_interval_of_the_paired_t_test():
     ],
 )
 def test_models_that_few_questions_set_apart_have_an_interval_of_agresti_and_min(one, other, low, high):
-    found = estimates.difference(one, other)
+    found = estimates.difference(one, other, share=True)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5) and not found.clear
     assert found.value == pytest.approx(np.mean(one) - np.mean(other))
     pairs = [number // 2 for number in range(len(one))]
-    by_group = estimates.difference(one, other, pairs, by_group=True)
+    by_group = estimates.difference(one, other, pairs, by_group=True, share=True)
     assert by_group.low < by_group.value < by_group.high or by_group.high == 1
 
 
 def test_few_wrong_answers_over_subjects_leave_room_for_more():
-    found = estimates.macro([1.0] * 40, ["law"] * 20 + ["art"] * 20)
+    found = estimates.macro([1.0] * 40, ["law"] * 20 + ["art"] * 20, share=True)
     assert (found.low, found.high) == pytest.approx(estimates.wilson(1.0, 40.0))
 
 
 def test_alike_questions_widen_the_interval_of_few_differences():
-    one, apart = [1.0] * 4 + [0.0] * 36, estimates.difference([1.0] * 4 + [0.0] * 36, [0.0] * 40)
-    together = estimates.difference(one, [0.0] * 40, [number // 4 for number in range(40)])
+    one, other = [1.0] * 4 + [0.0] * 36, [0.0] * 40
+    apart = estimates.difference(one, other, share=True)
+    together = estimates.difference(one, other, [number // 4 for number in range(40)], share=True)
     assert together.high - together.low > 1.3 * (apart.high - apart.low)
 
 

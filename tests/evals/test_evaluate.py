@@ -370,11 +370,12 @@ def test_models_of_one_name_are_told_apart_by_their_paths(directory, own, tmp_pa
     assert f"the model {directory} is named twice" in capsys.readouterr().err
 
 
-def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tiny_model, tmp_path):
+@pytest.mark.parametrize("of_question", [0, 1])
+def test_a_context_too_short_for_the_examples_or_the_question_is_said(tiny_model, tmp_path, of_question):
     long = "the cat " * 40
 
     def read(shots: int):
-        yield from [question(0, f"sat {long * shots}", "ran") for _ in range(3)]
+        yield from [question(0, f"sat {long * (shots + of_question)}", "ran") for _ in range(3)]
 
     task = tasks.Task("long", read, tasks.by_choice, "acc", shots=2, max_shots=2)
     scorer = LocalScorer(tiny_model, "tiny", "1")
@@ -382,6 +383,7 @@ def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tin
         evaluate([scorer], [task], Settings(shots=2), tmp_path)
     (result,) = evaluate([scorer], [task], Settings(), tmp_path).results
     assert result.shots == 0 and "0 of 2 examples" in result.notes[0]
+    assert result.notes[1:] == ("contexts that are too long lose their start",) * of_question
 
 
 def test_a_model_behind_an_address_gives_the_same_likelihoods(tiny_model):

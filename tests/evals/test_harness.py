@@ -109,6 +109,18 @@ def test_every_request_gets_the_number_of_the_hf_adapter(family, byte_tokenizer,
     check(*both(tmp_path / "model", 64), PAIRS, [LONG, "the", "the cat sat"], ["the cat", "who knew", LONG])
 
 
+def test_every_token_of_a_continuation_longer_than_the_context_is_scored(byte_tokenizer, tmp_path):
+    """The hf adapter refuses it."""
+    from bluejay.evals.harness import BluejayLM
+
+    random_model("gptj", SIZES | FAMILIES["gptj"], 5).save_pretrained(tmp_path / "theirs")
+    save_model(load_model(tmp_path / "theirs"), byte_tokenizer, tmp_path / "model")
+    ours = BluejayLM(load(tmp_path / "model"))
+    pairs = [("the", f" {LONG}")]
+    [(found, _)] = ours.loglikelihood(instances("loglikelihood", pairs))
+    assert found == pytest.approx(ours.model.loglikelihood(pairs)[0].logprob, abs=1e-3)
+
+
 def test_a_task_of_its_own_with_five_examples_gets_the_same_samples(byte_tokenizer, tmp_path):
     random_model("gptj", SIZES | FAMILIES["gptj"], 5).save_pretrained(tmp_path / "theirs")
     save_model(load_model(tmp_path / "theirs"), byte_tokenizer, tmp_path / "model")

@@ -49,7 +49,10 @@ def test_only_a_terminal_that_can_underline_is_sent_the_codes(name, moved, capsy
 def test_how_often_and_what_follows(moved, capsys):
     model = moved / "runs" / "base"
     for text in ("number 7 sat", "number 7\a sat"):  # normalised as the texts of a corpus are
-        assert printed(capsys, "trace", model, text, "--count")["count"] == 3
+        found = printed(capsys, "trace", model, text, "--count")
+        assert (found["count"], found["count_after_space"]) == (3, 3)
+    found = printed(capsys, "trace", model, "he cat number 7", "--count")  # in the corpus always within a word
+    assert (found["count"], found["count_after_space"]) == (0, 0)
     found = printed(capsys, "trace", model, "number 7 sat on the ", "--next")
     assert found["corpus"][0] == {"token": found["corpus"][0]["token"], "text": "'m'", "count": 3}
     assert len(found["model"]) == 10 and 0 < found["model"][0]["probability"] < 1

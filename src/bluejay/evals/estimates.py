@@ -98,9 +98,9 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None, share: b
     """The mean, with a standard error that counts the values of a cluster as dependent (arXiv 2411.00640, appendix A)
     and an interval by Student's t.
 
-    A proportion (all values 0 or 1) of few questions or near 0 or 1 gets Wilson's interval instead. `share` says that
-    values between 0 and 1 are shares, such as pass@k: near 0 and 1 they get it too, which is too wide for them rather
-    than too narrow, and no interval leaves 0 to 1. Raises ValueError: there are no values.
+    `share` says that the values are shares from 0 to 1, such as whether an answer is right, or pass@k: no interval then
+    leaves 0 to 1. Near 0 and 1, and of few questions whose values are all 0 or 1, it is Wilson's instead, which is too
+    wide for values in between rather than too narrow. Raises ValueError: there are no values.
     """
     scores = np.asarray(values, np.float64)
     n = len(scores)
@@ -108,11 +108,13 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None, share: b
         raise ValueError("there is no figure without questions")
     value = float(scores.mean())
     found = with_error(value, cluster_sums(scores - value, clusters), float(n), n)
+    if not share:
+        return found
     proportion, rare = np.isin(scores, (0.0, 1.0)).all(), min(scores.sum(), n - scores.sum()) < RARE
-    if (proportion and n < FEW) or (rare and (proportion or share)):
+    if rare or (proportion and n < FEW):
         low, high = wilson(value, independent(scores, found.error, found.clusters))
         found = replace(found, low=low, high=high)
-    return found.share if share else found
+    return found.share
 
 
 def independent(values: NDArray[np.float64], error: float, clusters: int) -> float:
@@ -127,8 +129,8 @@ def macro(values: ArrayLike, groups: Sequence[Hashable], share: bool = False) ->
     """The mean over groups, such as the subjects of MMLU, of the mean in each.
 
     The groups are fixed and the questions in each are drawn, so the error is that of a stratified mean, with one
-    variance for all groups because `--limit` may leave a single question of some. Values of 0 and 1, or of a `share`,
-    that are nearly all equal get Wilson's interval. Raises ValueError: no values.
+    variance for all groups because `--limit` may leave a single question of some. Where the values are shares
+    (`share`), no interval leaves 0 to 1, and near 0 and 1 it is Wilson's. Raises ValueError: no values.
     """
     scores = np.asarray(values, np.float64)
     if not len(scores):
@@ -144,7 +146,7 @@ def macro(values: ArrayLike, groups: Sequence[Hashable], share: bool = False) ->
     error = math.sqrt(variance * float((1 / counts).sum())) / len(means)
     half = t_quantile(degrees) * error
     low, high = value - half, value + half
-    if (share or np.isin(scores, (0.0, 1.0)).all()) and min(scores.sum(), n - scores.sum()) < RARE:
+    if share and min(scores.sum(), n - scores.sum()) < RARE:
         low, high = wilson(value, of_groups(counts))
     found = Estimate(value, low, high, error, n, len(means))
     return found.share if share else found
@@ -214,7 +216,7 @@ def difference(
 ) -> Difference:
     """The mean of the differences of two models' scores on the same questions; `by_group`, that of `macro`.
 
-    Where right answers are counted, or the scores are shares (`share`), and the models differ by less than ten
+    Where the scores are shares (`share`), such as whether an answer is right, and the models differ by less than ten
     questions, the interval is that of `paired`.
     """
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
@@ -228,7 +230,7 @@ def difference(
         value = float(d.mean())
         found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
         n, (up, down) = independent(d, found.error, found.clusters), (float(side.mean()) for side in sides)
-    if (share or np.isin(d, (-1.0, 0.0, 1.0)).all()) and np.abs(d).sum() < RARE:
+    if share and np.abs(d).sum() < RARE:
         low, high = paired(up, down, n)
         found = replace(found, low=low, high=high)
     elif share:

@@ -192,7 +192,7 @@ def asked(task: Task, scorers: Sequence[Scorer], settings: Settings) -> Asked:
         notes.append(f"mean over {drawn} of {subjects} subjects of the mean in each")
     if shots < wanted:
         notes.append(f"{shots} of {wanted} examples: more do not fit into every model's context")
-    elif tight is not None:
+    if tight is not None:
         notes.append("contexts that are too long lose their start")
     chat = any(isinstance(scorer, LocalScorer) and scorer.chat for scorer in scorers)
     if chat and any(map(alone, questions)):

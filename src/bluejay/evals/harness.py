@@ -129,9 +129,10 @@ class BluejayLM(TemplateLM):
         return found
 
     def _cut(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:
-        """A pair without the start of its context, where it is longer than the model reads."""
+        """A pair without the start of its context, where it is longer than the model reads. The last token of the
+        context stays, after which a longer continuation is read in windows."""
         over = len(context) + len(continuation) - (self.max_length + 1)
-        return context[max(0, over) :], continuation
+        return context[min(max(0, over), len(context) - 1) :], continuation
 
     def loglikelihood_rolling(self, requests: Iterable[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole texts, in the harness's windows, which do not overlap."""

@@ -1,11 +1,11 @@
 """The result of a trace, as text in a terminal and as HTML in a notebook."""
 
-import unicodedata
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from bluejay.notebook import colour, link, page, table
+from bluejay.progress import counted, for_terminal
 from bluejay.trace.spans import Quoted, Segment, Span
 
 UNDERLINED, PLAIN = "\x1b[4m", "\x1b[0m"
@@ -49,11 +49,6 @@ class Traced:
         return page(self.summary, f"<div>{marked}</div>", *map(as_html, self.spans[:MOST_SPANS]), below)
 
 
-def counted(n: int, one: str, several: str = "") -> str:
-    """A number and what is counted, by default with an s where it is not 1."""
-    return f"{n:,} {one if n == 1 else several or f'{one}s'}"
-
-
 def as_text(traced: Traced, values: dict[str, Any], styled: bool) -> str:
     """The text with its spans underlined (`styled`), how much is quoted, and each span with its documents."""
     lines = [underlined(traced)] if styled else []
@@ -78,8 +73,7 @@ def underlined(traced: Traced) -> str:
         if mark != on:
             pieces.append(UNDERLINED if mark else PLAIN)
             on = mark
-        control = unicodedata.category(character) == "Cc" and character not in "\n\t"
-        pieces.append(printable(character) if control else character)
+        pieces.append(for_terminal(character))
     return "".join(pieces) + (PLAIN if on else "")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay.fields import at_least
 from bluejay.files import require_writable
+from bluejay.progress import counted
 from bluejay.verbs.influence import given_text, influence_options, run_influence
 
 if TYPE_CHECKING:
@@ -129,14 +130,28 @@ def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str,
     settings = TraceSettings(options.min_tokens, options.documents, options.spans)
     tracer = open_tracer(options.target, options.corpus)
     if options.count:
-        ids = tracer.ids(text)
-        count = int(tracer.counts(ids, [0], [len(ids)])[0])
-        return f"{count:,} times in {tracer.n_tokens:,} tokens", {"count": count, "tokens": tracer.n_tokens}
+        return occurrences(tracer, text)
     of_corpus = is_corpus(Path(options.target))
     model = None if of_corpus or options.without_model else load_model(options.target)
     if options.next:
         return next_tokens(tracer, model, text)
     return whole_trace(tracer, model, text, settings, options.snippets)
+
+
+def occurrences(tracer: "Tracer", text: str) -> tuple[str, dict[str, Any]]:
+    """How often a text occurs; also after a space, which is part of a word's first token, unless the text begins with
+    one or the tokenizer adds it."""
+
+    def count(one: str) -> int:
+        ids = tracer.ids(one)
+        return int(tracer.counts(ids, [0], [len(ids)])[0])
+
+    values = {"count": count(text), "tokens": tracer.n_tokens}
+    said = f"{values['count']:,} times in {tracer.n_tokens:,} tokens"
+    if tracer.tokenizer.prefix or text[0].isspace():
+        return said, values
+    values["count_after_space"] = count(f" {text}")
+    return f"{said}; with a space before it {values['count_after_space']:,} times", values
 
 
 def require_fitting(options: argparse.Namespace) -> None:
@@ -193,8 +208,6 @@ def whole_trace(
 
 def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str, dict[str, Any]]:
     """What follows a text in the corpus, beside what the model thinks follows."""
-    from bluejay.trace.display import counted
-
     length, counts = tracer.next_tokens(tracer.ids(text))
     total, pieces = sum(counts.values()), tracer.tokenizer.token_bytes()
 

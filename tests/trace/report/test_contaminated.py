@@ -60,6 +60,16 @@ def test_questions_of_each_form_count_with_their_right_answer_and_short_ones_are
     assert text_of(questions[3]) == begin + end
 
 
+@pytest.mark.parametrize(("macro", "clusters"), [(False, 5), (True, 40)])
+def test_questions_of_one_passage_are_contaminated_together(tracer, macro, clusters):
+    """So they tell of the share of a test set as much as one does; those of one subject stand apart."""
+    texts = (" ".join(READ[:20]) if n < 20 else " ".join(reversed(READ[:20])) for n in range(40))
+    questions = [Question(str(n), (WholeText(text),), cluster=f"passage {n // 8}") for n, text in enumerate(texts)]
+    found = contaminated(tracer, Task("t", lambda _: iter(questions), by_choice, "acc", macro=macro)).share
+    assert found is not None and (found.value, found.n, found.clusters) == (0.5, 40, clusters)
+    assert (found.low < 0.25) is not macro
+
+
 def test_questions_that_are_long_by_the_words_of_every_prompt_are_short(tracer):
     """Words that no text has between a question and its answer make it no longer."""
 

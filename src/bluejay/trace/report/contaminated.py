@@ -39,13 +39,8 @@ class Contamination:
     """By the question's name."""
     short: int
     """Clean questions with too few words of their own in a row to tell (`own_words`)."""
-
-    @property
-    def share(self) -> Estimate | None:
-        """The share of contaminated questions, without those that are too short to tell; None if all are."""
-        n_dirty = sum(self.dirty.values())
-        n_clean = len(self.dirty) - n_dirty - self.short
-        return mean([1.0] * n_dirty + [0.0] * n_clean) if n_dirty + n_clean else None
+    share: Estimate | None
+    """The share of contaminated questions, without those that are too short to tell; None if all are."""
 
 
 def contamination(
@@ -93,8 +88,12 @@ def contaminated(tracer: Tracer, task: Task) -> Contamination:
     """Which questions of a task were there to read. Raises ValueError: its data cannot be had."""
     questions = list(task.questions(0))
     found = stand(tracer, list(map(text_of, questions)))
-    short = sum(not one and n < WORDS for one, n in zip(found, own_words(questions), strict=True))
-    return Contamination(dict(zip((question.id for question in questions), found, strict=True)), short)
+    told = [i for i, n in enumerate(own_words(questions)) if found[i] or n >= WORDS]
+    # Questions of one passage are read together; a subject, over which accuracies are averaged, is no text.
+    clusters = [(not task.macro and questions[i].cluster) or i for i in told]
+    share = mean([found[i] for i in told], clusters, share=True) if told else None
+    dirty = dict(zip((question.id for question in questions), found, strict=True))
+    return Contamination(dirty, len(questions) - len(told), share)
 
 
 def text_of(question: Question) -> str:

@@ -34,14 +34,15 @@ def extraction(
         if len(clean) < len(held_out):
             notes.append(f"k = {k}: {len(held_out) - len(clean)} held-out passages were read in others; left out")
         scores = np.array(extracted(scorer, file, read, k))
-        rows.append((f"k = {k}, read", mean(scores)))
+        rows.append((f"k = {k}, read", mean(scores, share=True)))
         if clean:
-            rows.append((f"k = {k}, held out", mean(extracted(scorer, file, clean, k), documents_of(clean))))
+            found = extracted(scorer, file, clean, k)
+            rows.append((f"k = {k}, held out", mean(found, documents_of(clean), share=True)))
         copies = reading.counts(read, 2 * k)
         for least, most, words in COPIES:
             chosen = (copies >= least) & (copies <= (most or copies.max()))
             if chosen.any():
-                rows.append((f"k = {k}, read {words}", mean(scores[chosen])))
+                rows.append((f"k = {k}, read {words}", mean(scores[chosen], share=True)))
     if not held_out:
         notes.append("no held-out text is indexed with what was read, so there is no control")
     bars = [Bar(label, one.value, one.low, one.high) for label, one in rows]
