@@ -236,6 +236,23 @@ def test_a_template_can_reject_messages_with_a_reason():
         prompt_tokens(Tokenizer.load("gpt2"), [{"role": "user", "content": "x"}])
 
 
+def test_further_variables_reach_the_template_if_it_reads_them():
+    template = "{{ messages[0].content }}{{ bos_token }}{% if not (thinks is defined and thinks) %}{{ how }}{% endif %}"
+    tokenizer = new_tokenizer(template)
+    special = tokenizer.backend.id_to_token(tokenizer.eot)
+
+    def prompt(**variables) -> str:
+        return tokenizer.decode(prompt_tokens(tokenizer, [{"role": "user", "content": "x"}], variables))
+
+    assert prompt() == "x" and prompt(how=special) == f"x{special}"  # a name of a special token is plain text here, too
+    assert prompt(thinks=False, how=3) == "x3" and prompt(thinks=True, how=3) == "x"
+    for wrong in ("think", "messages", "bos_token", "bluejay budget", "namespace", ""):
+        with pytest.raises(ValueError, match=f"^chat_template_kwargs has {wrong}, .* not read; it reads how, thinks$"):
+            prompt(**{wrong: 1})
+    with pytest.raises(ValueError, match=r"does not read$"):
+        prompt_tokens(new_tokenizer("{{ messages }}"), CONVERSATION, {"a": 1})
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -14,9 +14,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
+from types import MappingProxyType
 from typing import Any, NoReturn
 
-from jinja2 import Environment, Template, TemplateError, nodes, pass_context
+from jinja2 import Environment, Template, TemplateError, meta, nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
@@ -46,17 +47,24 @@ ITERATING = frozenset(_ITERATING.split())
 """Filters that take a turn for each part of a value."""
 REFUSED = frozenset({"encode", "format_map", "to_bytes", "translate"})
 """Methods that no template needs and that make what is not counted here."""
+GIVEN = frozenset({"messages", "add_generation_prompt", "tools", "documents", "strftime_now", "raise_exception"})
+"""What every template is given, beside the names of tokens."""
+NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
 NOTHING = "(?!)"
 """A regular expression that matches nowhere."""
 
 
-def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+def prompt_tokens(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] = NO_VARIABLES
+) -> list[int]:
     """The prompt for a conversation, up to where the answer begins; each message has a `role` and a `content`.
+    `variables` are further ones that the template reads, such as `enable_thinking`.
 
-    Raises ValueError, with one sentence, if the model has no template or the template rejects the messages.
+    Raises ValueError, with one sentence, if the model has no template or the template rejects the messages, and one
+    that begins with `chat_template_kwargs` for variables that it does not read.
     """
     chat = Chat(tokenizer)
-    return chat.tokens(chat.text(messages))
+    return chat.tokens(chat.text(messages, variables=variables))
 
 
 class Chat:
@@ -76,16 +84,22 @@ class Chat:
         self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)) or NOTHING)
 
     def text(
-        self, messages: Sequence[Mapping[str, Any]], answer_follows: bool = True, now: datetime | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        answer_follows: bool = True,
+        now: datetime | None = None,
+        variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> str:
         """The text of a conversation with placeholders for names of special tokens in the messages, up to where the
         assistant's answer begins if one follows. A value of None in a message counts as absent, as in transformers.
-        `now` is the time that the template sees (default: the time now).
+        `now` is the time that the template sees (default: the time now), `variables` are further ones that it reads.
 
-        Raises ValueError, with one sentence, if the template rejects the messages.
+        Raises ValueError, with one sentence, if the template rejects the messages or does not read a variable.
         """
+        if variables:
+            check_read(variables, self.tokenizer.chat_template or "")
         present = [{key: value for key, value in message.items() if value is not None} for message in messages]
-        return render(self.tokenizer, self.mask(present), answer_follows, now)
+        return render(self.tokenizer, self.mask(present), answer_follows, now, self.mask(variables))
 
     def tokens(self, text: str, before: Sequence[int] = ()) -> list[int]:
         """The ids of what `text` gave, or of a part of it that follows the ids `before`."""
@@ -125,13 +139,17 @@ def occurrence_pattern(token: AddedToken) -> str:
 
 
 def render(
-    tokenizer: Tokenizer, messages: list[dict[str, Any]], answer_follows: bool = True, now: datetime | None = None
+    tokenizer: Tokenizer,
+    messages: list[dict[str, Any]],
+    answer_follows: bool = True,
+    now: datetime | None = None,
+    variables: Mapping[str, Any] = NO_VARIABLES,
 ) -> str:
     """The text that the template produces. Raises ValueError if it fails."""
     assert tokenizer.chat_template is not None
     try:
         return compiled(tokenizer.chat_template).render(
-            {BUDGET: Budget()},
+            {**variables, BUDGET: Budget()},
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
@@ -163,8 +181,32 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
-    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag])
-    return environment.from_string(source, globals={"raise_exception": refuse})
+    return new_environment().from_string(source, globals={"raise_exception": refuse})
+
+
+@lru_cache(maxsize=1)
+def settable(source: str) -> frozenset[str]:
+    """The variables that a template reads and that nothing gives it; none where it cannot be read."""
+    try:
+        read = meta.find_undeclared_variables(new_environment().parse(source))
+    except Exception:  # rendering it says why
+        return frozenset()
+    return frozenset(name for name in read - GIVEN if not name.endswith("_token"))
+
+
+def check_read(variables: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError for a variable that a template does not read."""
+    known = settable(source)
+    if unknown := sorted(variables.keys() - known):
+        others = f"; it reads {', '.join(sorted(known))}" if known else ""
+        raise ValueError(
+            f"chat_template_kwargs has {unknown[0][:100]}, which the model's chat template does not read{others}"
+        )
+
+
+def new_environment() -> Environment:
+    """What templates are compiled in."""
+    return BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag])
 
 
 class Budget:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.infer.cache import PagePool
+from bluejay.prefixes import common_prefix
 
 letters = st.lists(st.integers(0, 1), min_size=1, max_size=20)
 
@@ -58,6 +59,18 @@ def test_pages_hold_the_recorded_tokens(data, n_pages, size):
         pool.release(lease)
     assert pool.n_held == 0
     assert sorted(pool.free + [page.number for page in pool.evictable]) == list(range(n_pages))
+
+
+@settings(deadline=None)
+@given(st.lists(letters, max_size=12), letters, st.sampled_from([1, 2, 4, 8]))
+def test_the_longest_beginning_that_was_computed_is_reused(texts, wanted, size):
+    pool = PagePool(1000, size)
+    for text in texts:
+        lease = pool.lease(text, len(text))
+        for n in range(lease.n_cached, len(text)):  # pages grow, and must stay in their order
+            pool.record(lease, text[: n + 1])
+        pool.release(lease)
+    assert pool.lease(wanted, 20).n_cached == max([common_prefix(text, wanted[:-1]) for text in texts], default=0)
 
 
 def test_the_least_recently_used_page_is_evicted_first():

@@ -224,7 +224,7 @@ def test_a_stop_sequence_ends_the_answer_before_it(tiny_model):
 
 def test_requests_that_can_never_run_are_rejected_with_the_numbers(new_engine):
     engine = new_engine()
-    with pytest.raises(ValueError, match="the prompt has 64 tokens; this model reads 64 in all"):
+    with pytest.raises(ValueError, match="the prompt has 64 tokens; this model's maximum context length is 64 tokens"):
         engine.submit([1] * 64, GREEDY)
     with pytest.raises(ValueError, match="outside"):
         engine.submit([259], GREEDY)

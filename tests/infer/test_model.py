@@ -314,7 +314,7 @@ def test_chat_continues_what_the_template_makes_of_the_messages(tiny_config):
 
 
 def test_too_long_a_text_has_no_logits_and_an_empty_one_no_score(model):
-    with pytest.raises(bluejay.ContextLengthError, match=r"prompt 1 has \d+ tokens; this model reads 64"):
+    with pytest.raises(bluejay.ContextLengthError, match=r"prompt 1 has \d+ tokens; this model's maximum context"):
         model.embed(["a", LONG])
     with pytest.raises(bluejay.PromptError, match="an empty text has no score, and text 1 is empty"):
         model.score(["a", ""])

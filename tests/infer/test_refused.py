@@ -21,7 +21,7 @@ import bluejay
         (torch.tensor(3), bluejay.PromptError, "the prompt is the number 3"),
         (["a", [259]], bluejay.TokenError, r"prompt 1 holds a token id outside 0\.\.258"),
         ([-1], bluejay.TokenError, r"the prompt holds a token id outside 0\.\.258"),
-        (["a", [1] * 64], bluejay.ContextLengthError, "prompt 1 has 64 tokens; this model reads 64 in all"),
+        (["a", [1] * 64], bluejay.ContextLengthError, "prompt 1 has 64 tokens; this model's maximum context length is"),
     ],
 )
 def test_what_is_no_prompt_is_refused_in_a_sentence(model, prompts, error, message):

@@ -150,7 +150,7 @@ def test_several_prompts_of_one_length(lenses):
         lenses["gptj"].read([[1, 2], [4, 5]], ["hook_embed"])
     with pytest.raises(ValueError, match="there is no prompt"):
         lenses["gptj"].run([])
-    with pytest.raises(ContextLengthError, match="has 25 tokens; this model reads 24"):
+    with pytest.raises(ContextLengthError, match="has 25 tokens; this model's maximum context length is 24"):
         lenses["gptj"].run([1] * 25)
 
 

@@ -6,6 +6,7 @@ pages are shared, and a page that matches in part is copied. Unused pages keep t
 least recently used one is evicted first.
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -53,8 +54,8 @@ class PagePool:
         """Numbers of the pages without content, ascending."""
         self.evictable: OrderedDict[Page, None] = OrderedDict()
         """Pages with content that no sequence holds, the least recently used first."""
-        self.children: dict[tuple[Page | None, int], list[Page]] = {}
-        """(page before, first token) -> the pages with content that continue there."""
+        self.children: dict[Page | None, list[Page]] = {}
+        """The page before -> the pages with content that continue there, in the order of their tokens."""
 
     @property
     def n_held(self) -> int:
@@ -115,9 +116,11 @@ class PagePool:
         shared: list[Page] = []
         parent, at = None, 0
         while at < len(tokens):
-            rest = tokens[at : at + self.size]
+            rest = list(tokens[at : at + self.size])
             best, n_matching = None, 0
-            for page in self.children.get((parent, rest[0]), ()):
+            siblings = self.children.get(parent, [])
+            place = bisect_left(siblings, rest, key=tokens_of)
+            for page in siblings[max(0, place - 1) : place + 1]:  # no other has a longer prefix in common with it
                 n = common_prefix(page.tokens, rest)
                 if n > n_matching:
                     best, n_matching = page, n
@@ -139,11 +142,15 @@ class PagePool:
     def _evict(self) -> int:
         """Drop the content of the least recently used page that no sequence holds, and return its number."""
         page, _ = self.evictable.popitem(last=False)
-        siblings = self.children[page.parent, page.tokens[0]]
-        siblings.remove(page)
-        if not siblings:
-            del self.children[page.parent, page.tokens[0]]
+        self._forget(page)
         return page.number
+
+    def _forget(self, page: Page) -> None:
+        """Take a page with content out of the tree."""
+        siblings = self.children[page.parent]
+        del siblings[siblings.index(page, bisect_left(siblings, page.tokens, key=tokens_of))]
+        if not siblings:
+            del self.children[page.parent]
 
     def _record_content(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
         """Record the content of a lease's pages, starting with the page at index `first`."""
@@ -151,10 +158,19 @@ class PagePool:
             page = lease.pages[i]
             begin = i * self.size + len(page.tokens)
             new = tokens[begin : (i + 1) * self.size]
-            if new and not page.tokens:
+            if not new:
+                continue
+            if page.tokens:
+                self._forget(page)
+            else:
                 page.parent = lease.pages[i - 1] if i else None
-                self.children.setdefault((page.parent, new[0]), []).append(page)
             page.tokens += new
+            insort(self.children.setdefault(page.parent, []), page, key=tokens_of)
+
+
+def tokens_of(page: Page) -> list[int]:
+    """The tokens whose keys and values a page holds, by which pages are ordered."""
+    return page.tokens
 
 
 def pages_of(n_tokens: int, page_size: int) -> int:

@@ -1,7 +1,7 @@
 """The memory that a model takes while it is served, from its files alone, before any weight is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_byt
 from bluejay.infer.backends.torch import PAGE_SIZE, attention_block
 from bluejay.infer.cache import pages_of_all
 from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, TOKENS_PER_STEP
-from bluejay.infer.weights import native_takes, token_bytes
+from bluejay.infer.weights import LEAST_CACHE, native_takes, token_bytes
 
 MODEL, READING, INSIDE = "model", "reading", "inside"
 """What of a model can be in memory: weights and cache; the cache that embeddings are read with; the lens."""
@@ -31,7 +31,9 @@ class Needs:
     weights: int
     """Weights in the form that computes, and their files as far as these stay mapped."""
     cache: int
-    """Keys and values of as many samples as run at a time, each as long as the context."""
+    """Keys and values."""
+    cache_tokens: int
+    """Tokens that these are of: those of as many samples as run at a time, each as long as the context, or fewer."""
     work: int
     """The tokenizer, and the activations of a step."""
     parts: Mapping[str, int]
@@ -42,9 +44,22 @@ class Needs:
         """The bytes of each part: MODEL, READING, INSIDE."""
         return {MODEL: self.weights + self.cache + self.work, **self.parts}
 
+    def within(self, n_bytes: int, share: float) -> "Needs | None":
+        """The same where the model fits into so many bytes, else with a cache that takes a `share` of what is left of
+        them beside the rest; None where that is too little for a text."""
+        if (left := n_bytes - self.weights - self.work) >= self.cache:
+            return self
+        cache = int(share * max(0, left))
+        n_tokens = self.cache_tokens * cache // self.cache
+        n_tokens -= n_tokens % LEAST_CACHE  # whole pages of each backend
+        return replace(self, cache=cache, cache_tokens=n_tokens) if n_tokens else None
 
-def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.device, n_sequences: int) -> Needs:
-    """What a model takes that is stored at `path` and is served on `device` to `n_sequences` samples at a time."""
+
+def needs_of(
+    stored: StoredModel, path: Path, vocab_size: int, device: torch.device, n_sequences: int, n_ctx: int
+) -> Needs:
+    """What a model takes that is stored at `path` and is served on `device` to `n_sequences` samples of `n_ctx` tokens
+    at a time."""
     config, n = stored.config, stored.config.n_parameters
     on_cpu = device.type == "cpu"
     native = on_cpu and chosen() is not None
@@ -64,9 +79,9 @@ def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.dev
 
     # float32 of the hidden states, of the MLP and of the logits in a step.
     step = 4 * (TOKENS_PER_STEP * (8 * config.d_model + 3 * config.d_hidden) + 2 * n_sequences * config.vocab_size)
-    parts = {READING: cache([max(config.n_ctx, PAGES_PER_STEP * PAGE)]), INSIDE: inside_bytes(config)}
+    parts = {READING: cache([max(n_ctx, PAGES_PER_STEP * PAGE)]), INSIDE: inside_bytes(config)}
     work = FIXED_BYTES + TOKEN_BYTES * max(vocab_size, config.vocab_size) + step
-    return Needs(weights, cache([config.n_ctx] * n_sequences), work, parts)
+    return Needs(weights, cache([n_ctx] * n_sequences), n_ctx * n_sequences, work, parts)
 
 
 def is_plain_directory(path: Path) -> bool:

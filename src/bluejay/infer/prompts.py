@@ -92,12 +92,17 @@ def end_of(tokenizer: Tokenizer, ids: list[int], room: int) -> list[int]:
     return begin + ids[len(ids) - room + len(begin) :]
 
 
+def maximum(n_ctx: int) -> str:
+    """What errors say of a context of `n_ctx` tokens, in words by which clients of OpenAI's API know such errors."""
+    return f"this model's maximum context length is {n_ctx} tokens"
+
+
 def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, name: str) -> None:
     """Raise ContextLengthError if a prompt is longer than a context of `n_ctx` tokens, and TokenError if it holds an id
     that none of the model's `n_rows` rows has. `name` says in the message which prompt it is; {} becomes its number."""
     for number, ids in enumerate(prompts):
         if len(ids) > n_ctx:
-            raise ContextLengthError(f"{name.format(number)} has {len(ids)} tokens; this model reads {n_ctx}")
+            raise ContextLengthError(f"{name.format(number)} has {len(ids)} tokens; {maximum(n_ctx)}")
         if not all(0 <= id < n_rows for id in ids):
             raise TokenError(f"{name.format(number)} holds a token id outside 0..{n_rows - 1}")
 
@@ -192,7 +197,7 @@ def check_prompt(
     id outside a vocabulary of `vocab_size`; `name` says in the message which prompt it is."""
     if len(prompt) + min(1, params.max_tokens) > n_ctx:
         raise ContextLengthError(
-            f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
+            f"{name} has {len(prompt)} tokens; {maximum(n_ctx)}, answer included, "
             f"so a prompt may have at most {n_ctx - 1}"
         )
     if not all(0 <= token < vocab_size for token in prompt):

@@ -114,12 +114,18 @@ class EngineThread:
     the model."""
 
     def __init__(
-        self, model: Model, settings: ServeSettings, metrics: EngineMetrics, backend: Backend | None = None
+        self,
+        model: Model,
+        settings: ServeSettings,
+        metrics: EngineMetrics,
+        backend: Backend | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
+        """`cache_tokens` are those for which memory was set aside, if it was counted."""
         self.model = model
         self.settings = settings
         self.metrics = metrics
-        self.backend = backend or self._backend()
+        self.backend = backend or self._backend(cache_tokens)
         self.engine = self._engine()
         self.jobs: set[Job] = set()
         """Those that are not released; only the event loop's thread changes it."""
@@ -206,10 +212,13 @@ class EngineThread:
         """The most tokens that a prompt and its answers can have."""
         return len(prompt) + params.n * max(0, min(params.max_tokens, self.engine.n_ctx - len(prompt)))
 
-    def _backend(self) -> Backend:
+    def _backend(self, cache_tokens: int | None) -> Backend:
         """The backend of the model, with a cache for all samples that run at a time, if there is memory for it."""
-        n, n_ctx = self.settings.max_sequences, self.model.config.n_ctx
-        backend = self.model.backend(n, n_ctx)
+        n, n_ctx = self.settings.max_sequences, self.settings.context(self.model.config.n_ctx)
+        if cache_tokens is None or cache_tokens >= n * n_ctx:
+            backend = self.model.backend(n, n_ctx)
+        else:
+            backend = self.model.backend(1, cache_tokens)
         if (held := backend.n_pages * backend.page_size) < n * n_ctx:
             short = f"there is no memory for {n} samples of {n_ctx:,} tokens"
             say(f"{self.model.name}: {short}, so the cache holds {held:,} in all, and requests wait for room")
@@ -217,6 +226,7 @@ class EngineThread:
 
     def _engine(self) -> Engine:
         settings, speculate, n_ctx = self.settings, not self.model.compiled, context_of(self.backend)
+        n_ctx = settings.context(n_ctx)
         return Engine(
             self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate, n_ctx
         )

@@ -27,7 +27,7 @@ from fastapi import FastAPI
 from bluejay.infer.model import Model, load
 from bluejay.machine import free_memory, n_processors, resident_memory
 from bluejay.progress import say
-from bluejay.serve.api.offered import Catalogue, offer, room_for_models, server_memory
+from bluejay.serve.api.offered import Catalogue, offer, room_for_models
 from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
 from bluejay.serve.server import Connection, Server, address, check_keys, listen, prepare_process, serve, spoken
@@ -89,7 +89,7 @@ def with_share(settings: ServeSettings, device: str) -> ServeSettings:
     if device != "cpu":
         return settings
     own = resident_memory()
-    memory = server_memory(settings, free_memory() + own)
+    memory = settings.memory_of(free_memory() + own)
     return replace(settings, memory=f"{max(0, memory - own) // settings.workers // 1000} kB")
 
 

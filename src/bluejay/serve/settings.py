@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from bluejay.fields import check_ranges, given, parse_size, setting
 
+DEFAULT_SHARE = 0.75
+"""Share of the free memory that a server of several models takes unless it is told."""
 MAPPED_BITS = 96
 """The length of ::ffff:0:0/96, in which a socket of both versions shows IPv4 addresses (RFC 4291, 2.5.5.2)."""
 
@@ -83,12 +85,14 @@ class ServeSettings:
     """Seconds that a request waits for its model to have room and be loaded, before it gets status 503."""
     max_sequences: int = setting(8, 1)
     """Samples that run at a time in each process."""
+    max_context: int | None = setting(None, 2, default_text="the model's context")
+    """Tokens of the longest text, prompt and answer together; a shorter one needs less memory for the cache."""
     max_waiting: int = setting(64, 1)
     """Prompts that may wait in each process; more are rejected with status 429."""
     max_connections: int = setting(1000, 1)
     """Open connections in each process; more are rejected with status 429."""
     max_body: int = setting(1_000_000, 1)
-    """Bytes that the body of a request may have, far more than the longest context needs."""
+    """Bytes that the body of a request may have; 100,000 token ids take about 700,000."""
     read_timeout: float = setting(10.0, 0)
     """Seconds in which a client must send the head of a request, and again its body."""
     time_limit: float = setting(600.0, 0)
@@ -108,6 +112,14 @@ class ServeSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         _ = self.memory_bytes  # or a wrong one would be noticed late
+
+    def context(self, n_ctx: int) -> int:
+        """Tokens of the longest text that is served with a model whose context has `n_ctx` tokens."""
+        return n_ctx if self.max_context is None else min(n_ctx, self.max_context)
+
+    def memory_of(self, free: int) -> int:
+        """The memory of the server in bytes: what was given, else a share of what would be free without it."""
+        return int(DEFAULT_SHARE * free) if self.memory_bytes is None else self.memory_bytes
 
     @property
     def memory_bytes(self) -> int | None:

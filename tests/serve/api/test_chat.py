@@ -12,7 +12,10 @@ from bluejay.serve.api import respond
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from bluejay.tokenizer import Tokenizer
 
-TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}<|end|>{% endfor %}assistant:"""
+TEMPLATE = (
+    """{% for message in messages %}{{ message.role }}: {{ message.content }}<|end|>{% endfor %}assistant:{{ mood }}"""
+)
+VARIABLES = "chat_template_kwargs"
 MESSAGES = [{"role": "system", "content": "Be a cat."}, {"role": "user", "content": "What says the cat?"}]
 
 
@@ -123,7 +126,10 @@ def test_content_parts_and_all_roles_are_accepted(say):
         ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools", "not supported"),
         ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         ({"messages": MESSAGES, "max_token": 2}, "max_token", "did you mean max_tokens?"),
-        ({"messages": MESSAGES * 40}, "messages", "this model reads 256 in all"),
+        ({"messages": MESSAGES, "chat_template_kwargs": {"a": 1}}, VARIABLES, "has a, which the model's chat template"),
+        ({"messages": MESSAGES, "chat_template_kwargs": {"mood": "x" * 101}}, VARIABLES, "of at most 100 characters"),
+        ({"messages": MESSAGES, "chat_template_kwargs": {"mood": []}}, VARIABLES, "values are true, false, numbers or"),
+        ({"messages": MESSAGES * 40}, "messages", "this model's maximum context length is 256 tokens"),
     ],
 )
 def test_invalid_requests_are_rejected_with_a_sentence(chat_server, body, param, message):
@@ -136,6 +142,11 @@ def test_invalid_requests_are_rejected_with_a_sentence(chat_server, body, param,
 def test_a_model_without_a_template_says_so(client):
     with pytest.raises(openai.BadRequestError, match="no chat template"):
         client.chat.completions.create(model="tiny", messages=MESSAGES)
+
+
+def test_a_client_sets_variables_of_the_template(say):
+    plain, glad = (say(max_tokens=1, extra_body={VARIABLES: each}).usage for each in ({"a": None}, {"mood": "glad"}))
+    assert glad.prompt_tokens == plain.prompt_tokens + len("glad")
 
 
 def test_the_end_of_a_turn_ends_the_answer(say):

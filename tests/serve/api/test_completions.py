@@ -288,7 +288,7 @@ REFUSED = [
     ({"prompt": ["a", 1]}, "prompt", "prompt must be a string"),
     ({"prompt": [1, 99999]}, "prompt", "outside 0..258"),
     ({"prompt": ["a"] * 65}, "prompt", "at most 64"),
-    ({"prompt": "x" * 2000}, "prompt", "2000 tokens; this model reads 1024"),
+    ({"prompt": "x" * 2000}, "prompt", "2000 tokens; this model's maximum context length is 1024"),
     ('{"top_p": 1e999}', "top_p", "finite number"),
     ('{"prompt": "a", "logit_bias": {"5": -Infinity}}', None, "not valid JSON: it holds -Infinity"),
     ('{"max_tokens": 1, "prompt": "a", "max_tokens": 2}', None, "the body holds max_tokens twice"),

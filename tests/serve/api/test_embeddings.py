@@ -56,7 +56,7 @@ def test_langchain_embeds(server, model):
         ({"input": [[1], [2**70]]}, "input", "input.1 holds a token id outside 0..258"),
         ({"input": [-1]}, "input", "input holds a token id outside 0..258"),
         ({"input": ["a"] * 2049}, "input", "holds 2049 texts; at most 2048"),
-        ({"input": ["a"] * 20 + ["a " * 2000]}, "input", "input.20 has 4000 tokens; this model reads 1024"),
+        ({"input": ["a"] * 20 + ["a " * 2000]}, "input", "input.20 has 4000 tokens; this model's maximum context"),
         ({"input": "a", "dimensions": 8}, "dimensions", "this model's embeddings have 64"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format", "float"),
         ({"input": "a", "modl": "x"}, "modl", "did you mean model?"),

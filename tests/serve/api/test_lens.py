@@ -101,7 +101,7 @@ def test_a_steered_stream_ends_with_an_error_event_when_the_server_stops(running
         ({"steering": DIRECTION | {"strength": 1e9}}, "steering.strength"),
         ({"steering": DIRECTION | {"strenght": 1}}, "did you mean strength?"),
         ({"n": 100}, "at most 8 samples are steered at a time"),
-        ({"prompt": "the cat " * 400}, "this model reads 1024 in all"),
+        ({"prompt": "the cat " * 400}, "this model's maximum context length is 1024 tokens"),
         ({"steering": None}, "steering is missing"),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_model_without_a_run_has_no_checkpoints(server):
         ({"input": "the", "corrupt": [True]}, "corrupt", "corrupt.0 must be a string or a list of token ids"),
         ({"input": "the", "position": 40}, "position", "there is no position 40"),
         ({"input": "the cat", "corrupt": "the"}, None, "patched between prompts of equal length"),
-        ({"input": "the cat", "corrupt": "the cat " * 400}, "corrupt", "this model reads 1024"),
+        ({"input": "the cat", "corrupt": "the cat " * 400}, "corrupt", "this model's maximum context length is 1024"),
         ({"input": "the", "target": "the cat the cat"}, "target", "name one token"),
         ({"input": "the", "against": 9999}, "against", "there is no token 9999"),
         ({"input": "the", "tuned": True}, "tuned", "has no tuned lens"),
@@ -182,7 +182,7 @@ def test_a_mistake_is_one_sentence_that_blames_its_field(server, body, param, me
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("the cat " * 400, "this model reads 1024"), ("the cat " * 120, "at most 512 are looked at")],
+    [("the cat " * 400, "this model's maximum context length"), ("the cat " * 120, "at most 512 are looked at")],
 )
 def test_a_text_that_is_too_long_is_known_by_its_code(server, text, message):
     error = ask(server, input=text).json()["error"]

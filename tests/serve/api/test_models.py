@@ -6,6 +6,7 @@ import torch
 
 from bluejay.infer import weights
 from bluejay.infer.weights import token_bytes
+from bluejay.serve.settings import ServeSettings
 
 
 def test_models_are_listed(client):
@@ -34,6 +35,17 @@ def test_tokenize_returns_tokens_as_strings(server):
 def test_an_id_outside_the_vocabulary_is_rejected(server, tokens):
     answer = httpx.post(f"{server.url}/detokenize", json={"tokens": tokens})
     assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("tokens")
+
+
+def test_no_endpoint_reads_more_than_the_limit_of_the_context(model, running):
+    with running(model, ServeSettings(max_context=100)) as server:
+        assert httpx.get(f"{server.url}/v1/models").json()["data"][0]["max_model_len"] == 100
+        body = {"prompt": "a" * 90, "max_tokens": 1000}
+        assert httpx.post(f"{server.url}/v1/completions", json=body).json()["usage"]["total_tokens"] == 100
+        for path, body in (("completions", {"prompt": "a" * 101}), ("embeddings", {"input": "a" * 101})):
+            refused = httpx.post(f"{server.url}/v1/{path}", json=body).json()["error"]
+            assert refused["code"] == "context_length_exceeded"
+            assert "101 tokens; this model's maximum context length is 100 tokens" in refused["message"]
 
 
 def test_where_memory_is_short_the_context_is_as_long_as_the_cache(model, running, monkeypatch, capsys):

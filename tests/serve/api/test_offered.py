@@ -8,6 +8,7 @@ import shutil
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model, load
 from bluejay.infer.needs import INSIDE, MODEL
+from bluejay.serve.api import offered as offering
 from bluejay.serve.api.offered import Catalogue, offer, room_for_models
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE, eventually
@@ -291,9 +293,27 @@ def test_models_that_cannot_be_served_together_are_refused_at_the_start(folders,
     with pytest.raises(FileNotFoundError, match="no model at"):
         offer([folders[0], str(tmp_path / "nothing")], SETTINGS, "cpu", False)
     offered = offer(folders, SETTINGS, "cpu", False)
-    for memory, said in (("1 MB", "the server has 1 MB"), ("0 GB", "the server has 0 kB")):
-        with pytest.raises(ValueError, match=rf"^{said} of memory, of which .*; \w+ alone needs"):
-            room_for_models(offered, ServeSettings(memory=memory), "cpu")
+    for given, said in (("1 MB", "the server has 1 MB"), ("0 GB", "the server has 0 kB")):
+        with pytest.raises(ValueError, match=rf"^{said} of memory, of which .*; \w+ alone needs .* and room"):
+            room_for_models(offered, ServeSettings(memory=given), "cpu")
     assert room_for_models(offered, SETTINGS, "cpu") > 4 * offered[0].needs[MODEL]
     with pytest.raises(ValueError, match=r"^memory is '4'; write a number and a unit"):
         ServeSettings(memory="4")
+
+
+def test_a_model_whose_whole_cache_does_not_fit_has_a_smaller_one(running, folders, monkeypatch):
+    monkeypatch.setattr(offering, "resident_memory", lambda: 0)
+    offered = offer(folders[:2], SETTINGS, "cpu", False)
+    need = offered[1].memory
+    settings = replace(SETTINGS, memory=f"{(need.weights + need.work + need.cache // 2) // 1000 + 1} kB")
+    room = room_for_models(offered, settings, "cpu")
+    with running(Catalogue(offered, settings, room), settings) as server:
+        before = http.get(f"{server.url}/v1/models/bob").json()
+        assert before["max_model_len"] == 2048 and before["memory_bytes"] <= room  # a half of the half
+        assert ask(server, "bob").json()["choices"][0]["text"] == text(load(folders[1]), 5)
+        assert http.get(f"{server.url}/v1/models/bob").json() == {**before, "loaded": True}
+
+
+def test_a_limit_of_the_context_makes_room(folders):
+    needs = [offer(folders[:1], replace(SETTINGS, max_context=n), "cpu", False)[0].memory for n in (None, 9999, 1024)]
+    assert [need.cache for need in needs] == [needs[0].cache, needs[0].cache, needs[0].cache // 4]

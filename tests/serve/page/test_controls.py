@@ -233,6 +233,8 @@ def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, runnin
         expect(panel.get_by_role("table")).to_contain_text("Evaluated 2026-11-26")
         cells = panel.get_by_role("cell").all_text_contents()
         assert cells == ["<piqa>: accuracy, scores by characters", "0.250 (0.180 to 0.330)", "120"]
+        lines = "one => (range => (range.selectNodeContents(one), range.getClientRects().length))(new Range())"
+        assert panel.get_by_role("cell").last.evaluate(lines) == 1  # a number is not broken into its digits
         expect(panel).to_contain_text("bluejay eval tiny --tasks piqa")
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
         no_barriers(page)

@@ -23,6 +23,16 @@ TEXT = "🐦 the cat the"
 LEVELS = [f"{kind}{level}" for kind in ("more", "less") for level in (1, 2, 3, 4)]
 LAYER_BY_LAYER, MADE, ATTENTION = "Layer by layer", "What made it", "Attention"
 WITHOUT, OTHER, STEERING, BIRTH = "Without a word", "Another text", "Steering", "How it learnt"
+INDENTED = """panel => {
+    const [range, edge] = [new Range(), panel.getBoundingClientRect().left + 8];
+    const texts = document.createNodeIterator(panel, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); ) {
+        range.selectNode(text);
+        if ([...range.getClientRects()].some(({ left, width }) => width && left < edge)) return false;
+    }
+    return true;
+}"""
+"""Whether every line of a panel keeps a distance from the panel's edge."""
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +108,7 @@ def test_each_view(open_page, model: Model, size, scheme):
     links = page.locator(".inside a")
     assert links.count() == 7 and all(re.match("https://", link.get_attribute("href") or "") for link in links.all())
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert page.locator(".inside").evaluate(INDENTED)
     no_barriers(page)
 
 

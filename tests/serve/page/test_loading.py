@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serve.page.test_looks import FILES, FOLDER
-from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
+from tests.serve.page.test_run import WORD_BY_WORD, open_more, run_button, show_probabilities, text_of, writing
 from tests.waiting import eventually
 
 ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
@@ -198,6 +198,20 @@ def test_server_that_hangs_is_said_within_seconds(open_page):
     expect(page.locator("#report")).to_have_text("The server has not answered for 10 seconds. Stop ends the run.")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#report")).not_to_contain_text("has not answered")
+
+
+def test_a_server_that_lets_a_run_wait_is_told_from_one_that_hangs(open_page):
+    page = open_page(own=True)
+    page.evaluate(WORD_BY_WORD)
+    page.clock.install()
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'comment' in globalThis"))
+    for after, told in ((10, "is busy: no text for 10"), (15, "has not answered for 25")):
+        page.clock.run_for(1000 * after)
+        expect(page.locator("#report")).to_have_text(f"The server {told} seconds. Stop ends the run.")
+    page.evaluate("comment()")
+    page.clock.run_for(5000)
+    expect(page.locator("#report")).to_have_text("The server is busy: no text for 30 seconds. Stop ends the run.")
 
 
 def test_print_has_the_whole_text_without_the_controls(open_page):

@@ -19,8 +19,9 @@ async ({text, cuts}) => {
             },
         });
         const found = [];
-        for await (const data of events(body)) found.push(data);
-        results.push(found);
+        let comments = 0;
+        for await (const data of events(body, () => comments++)) found.push(data);
+        results.push([...found, comments]);
     }
     return results;
 }
@@ -54,7 +55,7 @@ def test_events_may_be_cut_anywhere(page):
     expected = ['{"text": "añ日🐦"}', '{"text": "data: "}', "[DONE]"]
     text = ": comment\n\n" + "".join(f"data: {data}\n\n" for data in expected)
     sizes = list(range(1, 40))
-    assert page.evaluate(PARSE, {"text": text, "cuts": sizes}) == [expected] * len(sizes)
+    assert page.evaluate(PARSE, {"text": text, "cuts": sizes}) == [[*expected, 1]] * len(sizes)
 
 
 def test_delayed_text_is_aligned_with_its_tokens(page):

@@ -89,19 +89,19 @@ def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
 
 
 WORD_BY_WORD = """() => {
-    const bytes = new TextEncoder();
-    const { fetch } = globalThis;
+    const [bytes, { fetch }] = [new TextEncoder(), globalThis];
     const completions = ({ signal }) => new Response(new ReadableStream({
         start(stream) {
             signal.onabort = () => stream.error(signal.reason);
             globalThis.write = (text, model) => stream.enqueue(bytes.encode(`data: ${JSON.stringify({
                 model, choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
+            globalThis.comment = () => stream.enqueue(bytes.encode(": waiting\\n\\n"));
         },
     }));
     globalThis.fetch = async (url, options) =>
         url.startsWith("v1/completions") ? completions(options) : fetch(url, options);
 }"""
-"""Puts completions into the page that send a word when the test calls `write`, however busy the machine is."""
+"""Puts completions into the page that send a word at the test's call of `write`, and a busy server's at `comment`."""
 
 
 def test_nothing_jumps_while_the_model_writes(page):
@@ -336,7 +336,7 @@ def test_text_that_is_too_long_stays_with_advice(page):
     long = "x" * 2000
     writing(page).fill(long)
     run_button(page).click()
-    expect(page.get_by_role("alert")).to_contain_text("The prompt has 2000 tokens; this model reads 1024")
+    expect(page.get_by_role("alert")).to_contain_text("The prompt has 2000 tokens; this model's maximum context length")
     expect(page.get_by_role("alert")).to_contain_text("Shorten your text")
     assert text_of(page) == long
     expect(run_button(page)).to_be_enabled()

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from bluejay.chat_template import prompt_tokens
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.prompts import maximum
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
@@ -25,6 +26,8 @@ from bluejay.tokenizer import Tokenizer
 
 MAX_MESSAGES = 2048
 """Messages of a conversation."""
+MAX_VARIABLE = 100
+"""Characters of a variable, which a template may repeat in each turn."""
 
 
 class TextPart(Body):
@@ -49,6 +52,20 @@ def parse_content(value: Any) -> Any:
     return value
 
 
+def parse_variables(value: Any) -> Any:
+    """Check the variables of a template. Raises APIError unless all are short texts, numbers or truth values."""
+    if not isinstance(value, dict) or not all(
+        one is None or (isinstance(one, str | int | float) and len(str(one)) <= MAX_VARIABLE) for one in value.values()
+    ):
+        form = f"an object whose values are true, false, numbers or texts, of at most {MAX_VARIABLE} characters"
+        raise APIError(400, f"chat_template_kwargs must be {form}", param="chat_template_kwargs")
+    return {name: one for name, one in value.items() if one is not None}
+
+
+VARIABLES_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"type": ["boolean", "number", "string", "null"], "maxLength": MAX_VARIABLE},
+}
 CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": TextPart.model_json_schema()}]}
 
 
@@ -84,6 +101,9 @@ class ChatRequest(Parameters):
     top_logprobs: int | None = Field(
         None, ge=0, le=MAX_LOGPROBS, description="Number of alternatives to report for each token."
     )
+    chat_template_kwargs: Annotated[
+        dict[str, Any], BeforeValidator(parse_variables), WithJsonSchema(VARIABLES_SCHEMA)
+    ] = Field({}, description="Variables that the model's chat template reads, such as enable_thinking.")
     tools: Any = unsupported([])
     tool_choice: Any = unsupported("none", "auto")
     functions: Any = unsupported([])
@@ -213,14 +233,15 @@ def router(models: Catalogue) -> APIRouter:
         tokenizer = service.tokenizer
         params, turns = body.sampling(service.n_ctx), [message.turn for message in body.messages]
         if len(turns) > (n_ctx := service.n_ctx):
-            message = f"messages holds {len(turns)} messages, more than the context has tokens, {n_ctx}"
+            message = f"messages holds {len(turns)} messages; {maximum(n_ctx)}"
             raise APIError(400, message, param="messages", code="context_length_exceeded")
         constraint = await service.constraint(body)
         try:
             with service.reading(["".join(turn["content"] for turn in turns)], "messages"):
-                prompt = await asyncio.to_thread(prompt_tokens, tokenizer, turns)
+                prompt = await asyncio.to_thread(prompt_tokens, tokenizer, turns, body.chat_template_kwargs)
         except ValueError as error:
-            raise APIError(400, str(error), param="messages") from None
+            variable = str(error).startswith("chat_template_kwargs")
+            raise APIError(400, str(error), param="chat_template_kwargs" if variable else "messages") from None
         if body.limit is None:
             params = replace(params, max_tokens=default_limit(n_ctx, len(prompt), params.n, models.settings.public))
         job = await service.submit([prompt], params, constraint, param="messages")

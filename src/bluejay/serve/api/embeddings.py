@@ -19,7 +19,7 @@ from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
-from bluejay.serve.api.respond import to_api_error
+from bluejay.serve.api.respond import Service, to_api_error
 from bluejay.serve.engine_thread import ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import RequestRecord, current_request
@@ -80,7 +80,7 @@ def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
     routes, turn = APIRouter(route_class=JSONRoute), asyncio.Lock()
 
-    def read(model: Model, value: Any) -> list[list[int]]:
+    def read(service: Service, value: Any) -> list[list[int]]:
         check_texts(value, "input")
         if value == []:
             raise APIError(400, "input is empty; it must hold a text or token ids", param="input")
@@ -88,8 +88,8 @@ def router(models: Catalogue) -> APIRouter:
         if len(prompts) > MAX_INPUTS:
             message = f"input holds {len(prompts)} texts; at most {MAX_INPUTS} go in one request"
             raise APIError(400, message, param="input")
-        ids = encode_prompts(model.tokenizer, prompts)
-        check_readable(ids, model.config.n_ctx, model.config.vocab_size, "input" if single else "input.{}")
+        ids = encode_prompts(service.tokenizer, prompts)
+        check_readable(ids, service.n_ctx, service.model.config.vocab_size, "input" if single else "input.{}")
         return ids
 
     async def embed(
@@ -128,7 +128,7 @@ def router(models: Catalogue) -> APIRouter:
         try:
             values = body.input if isinstance(body.input, list) else [body.input]
             with service.reading([value for value in values if isinstance(value, str)], "input"):
-                ids = await asyncio.to_thread(read, model, body.input)
+                ids = await asyncio.to_thread(read, service, body.input)
             n_tokens = sum(map(len, ids))
             if record is not None:
                 record.reserve(n_tokens)

@@ -81,7 +81,7 @@ def router(models: Catalogue) -> APIRouter:
             "object": "model",
             "created": models.created,
             "owned_by": "bluejay",
-            "max_model_len": one.service.n_ctx if one.service else one.config.n_ctx,
+            "max_model_len": models.context(one),
             "n_parameters": one.config.n_parameters,
             "good_for": one.good_for,
             "loaded": one.service is not None,

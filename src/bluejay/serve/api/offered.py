@@ -19,8 +19,8 @@ from bluejay.gpt.formats.locate import locate, title
 from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.info import size
 from bluejay.infer.model import Model, load
-from bluejay.infer.needs import INSIDE, MODEL, READING, needs_of
-from bluejay.infer.weights import device_named
+from bluejay.infer.needs import INSIDE, MODEL, READING, Needs, needs_of
+from bluejay.infer.weights import CACHE_SHARE, SHORT_SHARE, device_named
 from bluejay.machine import free_memory, resident_memory, return_memory
 from bluejay.mistakes import sentence
 from bluejay.serve.api.respond import RETRY_AFTER_SECONDS, Service, to_api_error, unless_gone
@@ -32,8 +32,6 @@ from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
 from bluejay.tokenizer import Tokenizer
 
-DEFAULT_SHARE = 0.75
-"""Share of the free memory that a server of several models takes unless it is told."""
 DOING = {MODEL: "answering", READING: "embedding texts", INSIDE: "looking inside"}
 
 logger = logging.getLogger(__name__)
@@ -53,8 +51,8 @@ class Offered:
     """The README.md beside its weights."""
     good_for: str = ""
     """What it is good for, in a sentence."""
-    needs: Mapping[str, int] = field(default_factory=dict)
-    """Part of it (`bluejay.infer.needs`) -> bytes of memory; empty where memory is not counted."""
+    memory: Needs | None = None
+    """The memory that it needs; None where memory is not counted."""
     service: Service | None = None
     """None while it is not loaded."""
     held: set[str] = field(default_factory=set)
@@ -69,6 +67,11 @@ class Offered:
     """Those of them that wait for the room of other models, while this one may be let go."""
     last_used: float = 0.0
     """The monotonic time at which a request last began or ended."""
+
+    @property
+    def needs(self) -> Mapping[str, int]:
+        """Part of it (`bluejay.infer.needs`) -> bytes of memory; empty where memory is not counted."""
+        return {} if self.memory is None else self.memory.of
 
     @property
     def n_bytes(self) -> int:
@@ -170,6 +173,13 @@ class Catalogue:
     def named(self, request: Request, name: str | None = None) -> Offered:
         """The model that a request names in its body, or else in its query. Raises APIError for an unknown name."""
         return self.find(name if name is not None else request.query_params.get("model"))
+
+    def context(self, one: Offered) -> int:
+        """Tokens of the longest text that a model is served with, answer included, as far as that is known."""
+        if one.service is not None:
+            return one.service.n_ctx
+        n_ctx = self.settings.context(one.config.n_ctx)
+        return n_ctx if one.memory is None else min(n_ctx, one.memory.cache_tokens)
 
     async def use(self, request: Request, name: str | None = None, part: str = MODEL) -> Service:
         """The service of the model that a request names, which is loaded for it and stays loaded until the response has
@@ -302,7 +312,8 @@ class Catalogue:
         model = one.load()
         if model.config != one.config:
             raise ValueError(f"{one.path} holds another model than when the server started; start it again")
-        thread = EngineThread(model, self.settings, EngineMetrics(self.metrics, one.name))
+        counted = None if one.memory is None else one.memory.cache_tokens
+        thread = EngineThread(model, self.settings, EngineMetrics(self.metrics, one.name), cache_tokens=counted)
         return Service(thread, fingerprint(thread.backend, model.tokenizer))
 
     def _install(self, one: Offered, service: Service) -> None:
@@ -339,7 +350,7 @@ def offer(names: Sequence[str], settings: ServeSettings, device: str, compiled: 
     for name in names:
         path = locate(name).resolve()
         stored = open_model(path)
-        tokenizer = tokenizer_of(stored, name)
+        tokenizer, n_ctx = tokenizer_of(stored, name), settings.context(stored.config.n_ctx)
         one = Offered(
             title(name, path),
             stored.config,
@@ -349,7 +360,7 @@ def offer(names: Sequence[str], settings: ServeSettings, device: str, compiled: 
             stored.licence,
             card_of(path),
             purpose(card_of(path), tokenizer),
-            needs_of(stored, path, tokenizer.vocab_size, where, settings.max_sequences).of,
+            needs_of(stored, path, tokenizer.vocab_size, where, settings.max_sequences, n_ctx),
         )
         if one.name in offered:
             raise ValueError(
@@ -366,26 +377,24 @@ def purpose(card: str, tokenizer: Tokenizer) -> str:
     return purpose_of(card) or plain
 
 
-def server_memory(settings: ServeSettings, free: int) -> int:
-    """The memory of a server in bytes: what its settings give, else a share of what would be free without it."""
-    return int(DEFAULT_SHARE * free) if settings.memory_bytes is None else settings.memory_bytes
-
-
 def room_for_models(offered: Collection[Offered], settings: ServeSettings, device: str) -> int:
     """The memory that models may take in this process, in bytes: what the settings give the server, less what the
-    process takes without any. Raises ValueError where it does not hold each model alone."""
+    process takes without any. A model that does not fit into it alone has a smaller cache from now on. Raises
+    ValueError where one does not fit even so."""
     where = device_named(device)
     on_gpu = where.type == "cuda"
     collect()
     base = 0 if on_gpu else resident_memory()
-    memory = server_memory(settings, torch.cuda.mem_get_info(where)[0] if on_gpu else free_memory() + base)
-    largest = max(offered, key=lambda one: one.needs[MODEL])
-    if (needed := largest.needs[MODEL]) > memory - base:
-        own = f", of which the process itself takes {size(base)}" if base else ""
-        given = f"each of {settings.workers} processes has" if settings.workers > 1 else "the server has"
-        raise ValueError(
-            f"{given} {size(memory)} of memory{own}; {largest.name} alone needs {size(needed)} with room for "
-            f"{settings.max_sequences} samples of {largest.config.n_ctx:,} tokens: give more by --memory, or serve "
-            "fewer at a time by --max-sequences"
-        )
+    memory = settings.memory_of(torch.cuda.mem_get_info(where)[0] if on_gpu else free_memory() + base)
+    for one in offered:
+        assert one.memory is not None
+        fitting = one.memory.within(memory - base, CACHE_SHARE if on_gpu else SHORT_SHARE)
+        if fitting is None:
+            own = f", of which the process itself takes {size(base)}" if base else ""
+            given = f"each of {settings.workers} processes has" if settings.workers > 1 else "the server has"
+            needed = f"{size(one.memory.weights + one.memory.work)} and room for a cache"
+            raise ValueError(
+                f"{given} {size(memory)} of memory{own}; {one.name} alone needs {needed}: give more by --memory"
+            )
+        one.memory = fitting
     return memory - base

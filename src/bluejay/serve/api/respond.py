@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from bluejay.infer.engine import QueueFull
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.prompts import maximum
 from bluejay.infer.samples import Chunk
 from bluejay.lens.activations import Lens
 from bluejay.serve.api.constraints import Constraint, Constraints
@@ -156,7 +157,7 @@ class Service:
             has = "has a text of" if len(texts) > 1 else "has"
             message = f"{param} {has} {longest:,} bytes; at most {most:,} are read"
             if in_context:
-                message += f" for a context of {self.n_ctx} tokens"
+                message += f", because {maximum(self.n_ctx)}"
             raise APIError(400, message, param=param, code=code)
         if n_bytes > most and self.engine_thread.settings.public is not None:
             message = f"{param} has {n_bytes:,} bytes in all; at most {most:,} are read; send fewer texts at a time"

@@ -17,15 +17,16 @@ export async function getJson(path, key, body) {
 // Ask the model of that id from now on; the first one if it is empty.
 export const askModel = (id) => (query = id && `?model=${encodeURIComponent(id)}`);
 
-// Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. Throws what
-// `request` throws, or an AbortError after `signal`.
-export async function* complete(parameters, key, signal) {
+// Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. `onBusy` is called when the
+// server says that it has the request. Throws what `request` throws, or an AbortError after `signal`.
+export async function* complete(parameters, key, signal, onBusy) {
 	const path = parameters.steering ? "v1/lens/completions" : "v1/completions";
 	const body = { ...parameters, logprobs: 5, stream: true, stream_options: { include_usage: true } };
 	const response = await request(path, key, body, signal);
+	onBusy();
 	let unfinished = parameters.n;
 	try {
-		for await (const data of events(response.body)) {
+		for await (const data of events(response.body, onBusy)) {
 			if (data === "[DONE]") return;
 			const part = JSON.parse(data);
 			if (part.error) throw new Error(sentence(part.error.message));
@@ -42,7 +43,7 @@ export async function* complete(parameters, key, signal) {
 }
 
 // The data of server-sent events, one line each. The body's chunks may end anywhere, even within a character.
-export async function* events(body) {
+export async function* events(body, onComment) {
 	const reader = body.pipeThrough(new TextDecoderStream()).getReader();
 	let rest = "";
 	try {
@@ -51,7 +52,10 @@ export async function* events(body) {
 			if (done) return;
 			const lines = (rest + value).split("\n");
 			rest = lines.pop();
-			for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+			for (const line of lines) {
+				if (line[0] === ":") onComment();
+				if (line.startsWith("data: ")) yield line.slice(6);
+			}
 		}
 	} finally {
 		reader.cancel().catch(() => {});

@@ -1,4 +1,4 @@
-// Recognises program code and its syntax by rules of thumb that hold for common languages.
+// Recognises program code and its syntax by rules of thumb for common languages.
 
 const LINE_STARTS =
 	"async class const def elif else except export fn for from func function if import int let private public return " +

@@ -1,9 +1,7 @@
-// The examples: texts to continue, with settings, and what to watch for.
-
 import { create, listItem } from "./dom.js";
 import examples from "./examples.js";
 
-// Fill the list; `onPick` gets the example that the user picks.
+// Fill the list of examples, texts to continue with settings; `onPick` gets the one that the user picks.
 export function showExamples(list, onPick) {
 	for (const example of examples) {
 		const { top_p, temperature } = example.settings;

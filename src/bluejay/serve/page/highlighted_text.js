@@ -1,6 +1,5 @@
 // Text with colours but without elements in it: the text is one text node, and CSS highlights colour ranges of it. So
 // nothing that anyone wrote can become markup, and no colour moves a letter.
-// https://drafts.csswg.org/css-highlight-api-1/
 
 import { syntaxSpans } from "./code.js";
 import editor from "./editor.js";

@@ -12,7 +12,7 @@ export class Models {
 		this.onUse = onUse;
 	}
 
-	// Ask the server, and use one of its models. Asked again, it may have more of them.
+	// Ask the server, which may have more models by now, and use one.
 	async fetch(key = this.key) {
 		this.key = key;
 		this.list = await getModels(key);

@@ -103,7 +103,7 @@ function showProgress({ tokens, samples: generated }) {
 	samples?.panes.forEach(({ note }, i) => (note.textContent = generated[i].reason || counted(generated[i].tokens)));
 }
 
-// Report on a run below the text. A screen reader hears the end of a run, not every token.
+// Report on a run. A screen reader hears its end, not every token.
 function say(report = "", announced = "", error) {
 	byId("report").textContent = report;
 	byId("error").textContent = "";
@@ -177,7 +177,7 @@ function showHistoryEntry(entry) {
 const undo = () => (show(undoStack.undo(state())), saveNow());
 const redo = () => (show(undoStack.redo()), saveNow());
 
-// Apply font and colours as the settings and the text ask for. While the model writes, the font stays.
+// Apply font and colours by the settings and the text. While the model writes, the font stays.
 function applyStyle() {
 	const { font = "auto" } = settings.values;
 	const probabilities = shows("probabilities");
@@ -234,7 +234,7 @@ async function openLink() {
 	if (!running) byId("error").append(follow(settings, change));
 }
 
-// Each switch turns the other off, so that an underline and a popover have one meaning at a time.
+// Each switch turns the other off, so that underlines and popovers have one meaning.
 const toggle = (switched) => switches[switched]().then(() => {
 	const on = !shows(switched);
 	for (const name in switches) byId(name).ariaPressed = String(on && name === switched);

@@ -1,4 +1,4 @@
-// One run: sends the request, gives the streamed text to the outputs and reports on it afterwards.
+// One run: sends the request, gives the streamed text to the outputs, reports on it.
 
 import { complete, endsText } from "./api.js";
 import editor from "./editor.js";
@@ -24,9 +24,10 @@ export class Run {
 	async start(onProgress, onSilence) {
 		const { prompt, parameters, key, controller } = this;
 		const silence = new Silence(onSilence);
+		const busy = () => (silence.busyUntil = silence.seconds + 20);
 		const show = () => ((silence.seconds = 0), this.show(), onProgress(this));
 		try {
-			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
+			for await (const part of complete({ prompt, ...parameters }, key, controller.signal, busy)) {
 				if (part.usage) this.usage = part.usage;
 				else this.take(part);
 				this.timer ??= setTimeout(show, this.shown + this.showing - performance.now());
@@ -136,13 +137,14 @@ function joined(text, tokens) {
 	return { text, logprob, ...(tokens.length === 1 && { top: tokens[0].top }) };
 }
 
-// Counts the seconds in which the server is silent, and tells the user of every fifth.
+// Counts the seconds without text, and tells the user of every fifth.
 export class Silence {
 	seconds = 0;
+	busyUntil = 0; // a busy server says so every 15 seconds
 
 	constructor(tell) {
-		const count = () => ++this.seconds % 5 || tell(`The server has not answered for ${this.seconds} seconds.`);
-		this.timer = setInterval(count, 1000);
+		const told = () => (this.seconds < this.busyUntil ? "is busy: no text" : "has not answered");
+		this.timer = setInterval(() => ++this.seconds % 5 || tell(`The server ${told()} for ${this.seconds} seconds.`), 1000);
 	}
 
 	end() {

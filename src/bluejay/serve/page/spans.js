@@ -1,6 +1,6 @@
-// The parts of a text that the model wrote: spans {start, end, logprob, top} in order, counted in UTF-16 units like
-// JavaScript strings. A span is one token; `logprob` is the natural logarithm of its probability and `top` lists the
-// likeliest tokens at its place as [text, logprob]. Both are missing where only the author is known.
+// The parts of a text that the model wrote: spans {start, end, logprob, top} in order, counted in UTF-16 units. A
+// span is one token; `logprob` is the natural logarithm of its probability and `top` lists the likeliest tokens at its
+// place as [text, logprob]. Both are missing where only the author is known.
 
 // The spans after the user edited a text. What the edit touches becomes the user's.
 export function spansAfterEdit(spans, before, after) {

@@ -1,4 +1,4 @@
-// Tabs with the standard keys: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
+// Tabs with the keys of the ARIA Authoring Practices.
 
 import { create } from "./dom.js";
 

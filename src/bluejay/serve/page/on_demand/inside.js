@@ -34,7 +34,7 @@ export class Inside extends SpanPopover {
 		Object.assign(this, { panel, get });
 		this.look = create("button", "Look inside", () => this.lookInside());
 		this.note = create("p", "See why the model expected a token of the text.");
-		const numbers = create("small", "These are the numbers of the same model in torch and float32; the engine that writes may round differently.");
+		const numbers = create("div", "These are the numbers of the same model in torch and float32; the engine that writes may round differently.");
 		this.before = create("button", "Previous token", () => this.choose(this.wanted - 1));
 		this.after = create("button", "Next token", () => this.choose(this.wanted + 1));
 		this.steps = Object.assign(create("div"), { className: "steps", hidden: true });
