@@ -37,16 +37,22 @@ def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
     assert "trace" in words and "trace report" not in words and "trace_report" not in words
 
 
-def test_a_shell_completes_names_of_files(tmp_path, monkeypatch, capsys):
+def test_a_shell_completes_names_of_files_where_one_may_stand_and_else_what_may(tmp_path, capsys):
     pytest.importorskip("shtab")
     cli.main(["completion", "bash"])
     (tmp_path / "my novel.txt").touch()
     (tmp_path / "complete.sh").write_text(
-        capsys.readouterr().out + "COMP_WORDS=(bluejay train my) COMP_CWORD=2\n_shtab_bluejay bluejay my train\n"
-        "echo ${COMPREPLY[*]}"
+        capsys.readouterr().out
+        + """
+        for line in "train my" "eval m --suite ol" "eval m --limit my" "recipes pile/qu"; do
+            COMP_WORDS=(bluejay $line) COMPREPLY=()
+            COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            _shtab_bluejay bluejay "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+            echo "${COMPREPLY[*]}"
+        done"""
     )
     done = subprocess.run(["bash", "complete.sh"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "my novel.txt\n"
+    assert done.stdout.splitlines() == ["my novel.txt", "olmes", "", "pile/quickstart"]
 
 
 def test_the_commands_that_a_new_recipe_names_can_be_pasted(tmp_path, monkeypatch, capsys):

@@ -29,6 +29,12 @@ def mistake(capsys, *arguments: str) -> str:
         ("train --minutes 1 ./my.toml --seed 7", "no recipe at my.toml"),
         ("train --seed=7 my.toml", "no recipe at my.toml"),
         ("generate m x --max_tokens 5", "--max_tokens 5; did you mean --max-tokens? (see bluejay generate --help)"),
+        ("generate --model m x", "unrecognized arguments: --model; the model is given without --model (see bluejay"),
+        ("eval --model m", "unrecognized arguments: --model; the model is given without --model (see bluejay eval"),
+        ("train file.txt --minuts 1", "--minuts is neither an option nor a field of a recipe; did you mean --minutes?"),
+        ("train file.txt --lr 1", "--lr is neither an option nor a field of a recipe; did you mean train.lr?"),
+        ("train file.txt --train.lrr 1", "--train.lrr is neither an option nor a field of a recipe; did you mean lr?"),
+        ("train model", "model is a model, and no text; bluejay train TEXT --init MODEL trains it further"),
         ("pile card data --jsn", "--jsn; did you mean --json? (see bluejay pile card --help)"),
         ("generate m x --zzzz", "unrecognized arguments: --zzzz (see bluejay generate --help)"),
         ("generate m --json", "--json needs a prompt"),
@@ -54,6 +60,9 @@ def test_a_misplaced_or_misspelt_option_is_named(command, says, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file.txt").touch()
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / name).touch()
     assert says in mistake(capsys, *command.split())
 
 

@@ -21,6 +21,7 @@ from bluejay.mistakes import (
     sentence,
     text_given,
 )
+from bluejay.progress import for_terminal
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.verbs.card import card_options, run_card
 from bluejay.verbs.eval import eval_options, run_eval
@@ -284,19 +285,25 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
             raise ValueError("--json needs a prompt; - reads it from standard input")
         from bluejay.terminal.editor import open_editor
 
-        print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
+        print(shown(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params)))
         return
     prompt = text_given(options.prompt)
     model = load(options.model, options.device, compiled=options.compile)
     if params.n == 1 and not options.json:
         chunks = model.stream(prompt, params)  # a prompt that is refused is not printed
-        print(prompt, end="", flush=True)
+        print(shown(prompt), end="", flush=True)
         for chunk in chunks:
-            print(chunk.text, end="", flush=True)
+            print(shown(chunk.text), end="", flush=True)
         print()
         return
     texts = model.generate(prompt, params)
-    report(options, "\n\n".join(f"[{i}] {prompt}{text}" for i, text in enumerate(texts, 1)), {"texts": texts})
+    samples = (f"[{i}] {prompt}{text}" for i, text in enumerate(texts, 1))
+    report(options, shown("\n\n".join(samples)), {"texts": texts})
+
+
+def shown(text: str) -> str:
+    """A text for standard output: as it is for a file, and one that a terminal does not obey for a terminal."""
+    return for_terminal(text) if sys.stdout.isatty() else text
 
 
 def convert(options: argparse.Namespace, _: list[str]) -> None:
@@ -371,6 +378,10 @@ def completion(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay completion`."""
     import shtab
 
+    from bluejay import shipped
+    from bluejay.evals.suites import OTHER_SUITES, SUITES
+
+    names = {"suite": (*SUITES, *OTHER_SUITES), "names": tuple(shipped.recipes())}  # by the option that takes them
     known = parser()
     verbs = verbs_of(known)
     assert verbs is not None
@@ -378,6 +389,8 @@ def completion(options: argparse.Namespace, _: list[str]) -> None:
         if verb.dest in TWO_WORDS:  # a shell would take its words for two verbs
             verb.help = argparse.SUPPRESS
     for action in (action for one in all_parsers(known) for action in one._actions):
-        if action.nargs != 0 and action.choices is None:
+        if action.dest in names:
+            action.choices = names[action.dest]
+        elif action.nargs != 0 and action.choices is None and action.type in (None, str, Path):
             vars(action)["complete"] = shtab.FILE
     print(shtab.complete(known, options.shell))

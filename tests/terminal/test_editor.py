@@ -247,6 +247,10 @@ def test_settings_are_one_line(tiny_model):
         await until(lambda: editor.settings == Settings(SamplingParams(temperature=0.0, max_tokens=3, stop=("\n",))))
         await run(RUN)
         assert "3 tokens" in editor.message
+        press(SETTINGS + CLEAR + "max_tokens=wrong" + RUN)
+        await until(lambda: "max_tokens is 'wrong'" in editor.message and not editor.running)
+        await run(CLEAR + "max_tokens=1" + RUN)  # what is typed counts without Enter
+        assert editor.message.startswith("1 token · ")
 
     driven(tiny_model, script)
 

@@ -1,11 +1,13 @@
 """The file of the history: what it keeps, and what of it cannot be read."""
 
 import json
+import threading
 
 import pytest
 
 from bluejay.terminal.history import History, HistoryEntry, state_directory
 from bluejay.terminal.menu import history_menu
+from tests.waiting import PATIENCE
 
 GOOD = {"text": "the cat sat", "spans": [[3, 7], [7, 11]], "settings": "top_k=5", "note": "4 tokens", "when": 1.0}
 
@@ -48,6 +50,23 @@ def test_a_history_of_another_format_is_put_aside(tmp_path, text):
     history.add(HistoryEntry("new", [], "", ""))
     assert (tmp_path / "history.json.unreadable").read_text() == text
     assert [entry.text for entry in history.entries] == ["new"]
+
+
+def test_two_terminals_that_are_left_at_once_both_keep_their_text(tmp_path):
+    one, other = History(tmp_path / "history.json"), History(tmp_path / "history.json")
+    read = one._values
+    beside = threading.Thread(target=lambda: other.add(HistoryEntry("other", [], "", "")))
+
+    def read_while_another_adds():
+        values = read()
+        beside.start()
+        beside.join(0.1)
+        return values
+
+    one._values = read_while_another_adds
+    one.add(HistoryEntry("one", [], "", ""))
+    beside.join(PATIENCE)
+    assert [entry.text for entry in other.entries] == ["other", "one"]
 
 
 def test_a_user_without_a_home_has_a_history(monkeypatch, tmp_path):

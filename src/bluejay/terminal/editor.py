@@ -30,11 +30,12 @@ from bluejay.infer.backends import context_of
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
+from bluejay.progress import counted
 from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, is_partial, percent, style_of, styled_fragments
 from bluejay.terminal.assets import STOP_REASONS
 from bluejay.terminal.history import History, HistoryEntry, state_directory
 from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
-from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
+from bluejay.terminal.settings import Settings, is_link, link_to, parse_link, parse_settings
 
 N_ALTERNATIVES = 5
 """The number of likeliest tokens shown for the token at the caret."""
@@ -132,18 +133,17 @@ class Editor(Lexer):
                 if params.n == 1:
                     self._show(samples[0].annotated)
                 if not self.message.startswith("error"):
-                    self.message = f"running: {n_tokens} tokens"
+                    self.message = f"running: {counted(n_tokens, 'token')}"
                 self.app.invalidate()
         finally:
             engine.cancel(request)
             self.running = False
             reasons = ", ".join(dict.fromkeys(STOP_REASONS[sample.reason or "user"] for sample in samples))
-            speed = n_tokens / max(time.monotonic() - began, 1e-9)
+            speed = f"{n_tokens / max(time.monotonic() - began, 1e-9):.0f} tokens/s"
             used = f" · context {len(request.prompt) + n_tokens} of {engine.n_ctx}" if params.n == 1 else ""
-            note = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {reasons}{used}"
-            self.message = note
+            self.message = f"{counted(n_tokens, 'token')} · {speed} · seed {request.seed} · {reasons}{used}"
             self._record()
-            self._remember(note)
+            self._remember(self.message)
             self.app.invalidate()
 
     def lex_document(self, document: Document) -> Any:
@@ -234,7 +234,7 @@ class Editor(Lexer):
     def _accept(self, _: Buffer) -> bool:
         """Apply the line of settings, or open the link in it."""
         try:
-            if "#" in self.line.text and "prompt=" in self.line.text:
+            if is_link(self.line.text):
                 if self.running:
                     raise ValueError("a link can be opened when the run has ended")
                 text, settings = parse_link(self.line.text)
@@ -275,6 +275,11 @@ class Editor(Lexer):
         self._record()
 
     def _start(self, **changes: Any) -> None:
+        """Run, with the settings as they are typed. A link in their line is opened by Enter alone."""
+        if not self.running and self.app.layout.has_focus(self.line) and not is_link(self.line.text):
+            self._accept(self.line.buffer)
+            if self.message:
+                return
         self.app.create_background_task(self.run(**changes))
 
     def _token(self) -> Span | None:

@@ -1,7 +1,11 @@
 """The runs of all visits, in one file in the user's home directory."""
 
+import fcntl
 import json
+import os
 import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,14 +46,19 @@ class History:
     def add(self, entry: HistoryEntry) -> None:
         """Add an entry; drops the oldest beyond `MAX_ENTRIES`. Entries that cannot be read, such as a newer version's,
         stay as they are, and a file of another format is renamed to NAME.unreadable. Raises OSError."""
-        values = self._values()
-        if values is None and self.path is not None and self.path.exists():
-            set_aside(self.path, "unreadable")
-        self._write([asdict(entry), *(values or [])][:MAX_ENTRIES])
+        if self.path is None:
+            return
+        with locked(self.path.parent):
+            values = self._values()
+            if values is None and self.path.exists():
+                set_aside(self.path, "unreadable")
+            write_text(self.path, json.dumps([asdict(entry), *(values or [])][:MAX_ENTRIES]))
 
     def clear(self) -> None:
         """Delete all entries, also those that cannot be read. Raises OSError."""
-        self._write([])
+        if self.path is not None:
+            with locked(self.path.parent):
+                write_text(self.path, "[]")
 
     def _values(self) -> list[Any] | None:
         """What the file holds for each entry; None if it is missing or has another format."""
@@ -59,11 +68,19 @@ class History:
             return None
         return values if isinstance(values, list) else None
 
-    def _write(self, values: list[Any]) -> None:
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # private: only the user may read it
-        write_text(self.path, json.dumps(values))
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Let no other terminal change the history in a folder, which is made if need be, at the same time. A disk without
+    locks is taken as it is."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private: only the user may read it
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def entry_of(value: Any) -> HistoryEntry | None:

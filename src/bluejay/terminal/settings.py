@@ -82,6 +82,11 @@ def parse_settings(line: str) -> Settings:
     return Settings(params_from(texts), switch == "on")
 
 
+def is_link(text: str) -> bool:
+    """Whether a text is to be read as a link and not as settings."""
+    return "#" in text and "prompt=" in text
+
+
 def link_to(prompt: str, settings: Settings) -> str:
     """A link that opens the page, or this editor, with a prompt and settings."""
     values = {LINK_NAMES.get(name, name): "\n".join(texts_of(settings.params, name)) for name in SAMPLING}

@@ -77,7 +77,10 @@ def refuse(words: list[str], parser: argparse.ArgumentParser) -> NoReturn:
     """Refuse words that a parser does not know: name the option that the first may be a misspelling of, if there is
     one, and where all of them are listed."""
     name, advice = words[0].partition("=")[0].replace("_", "-"), ""
-    if name.startswith("-"):
+    what = name.strip("-").rstrip("s")
+    if name.startswith("-") and what in (one.dest.rstrip("s") for one in parser._actions if not one.option_strings):
+        advice = f"; the {what} is given without {name}"
+    elif name.startswith("-"):
         near = difflib.get_close_matches(name, parser._option_string_actions, 1)
         advice = "".join(f"; did you mean {option}?" for option in near)
     elif any(one.dest in TEXTS for one in parser._actions):

@@ -1,6 +1,7 @@
 """`bluejay train`."""
 
 import argparse
+import difflib
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,10 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
         raise FileNotFoundError(f"no recipe at {options.target}, and no text: there is no such file or folder")
     if by_text and is_run(options.target):
         raise ValueError(f"{options.target} is the folder of a run; {how_to_go_on(options.target)}")
+    if by_text and is_model(options.target):
+        raise ValueError(f"{options.target} is a model, and no text; bluejay train TEXT --init MODEL trains it further")
+    if by_text:
+        require_known(overrides, options.parser)
     several = wants_launch(options, by_text)
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     if by_text and (options.export is not None or options.profile):
@@ -66,6 +71,30 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
     else:
         made = train(recipe, options.profile)
     return made.summary(), asdict(made)
+
+
+def is_model(target: Path) -> bool:
+    """Whether a file or folder is a model, of which the files would be taken for text."""
+    holds = {path.suffix for path in target.iterdir()} if (target / "config.json").is_file() else set()
+    return target.suffix == ".gguf" or bool(holds & {".safetensors", ".bin"})
+
+
+def require_known(overrides: list[str], parser: argparse.ArgumentParser) -> None:
+    """Raise ValueError for an override that no recipe of a run has a field for, and name what was probably meant. Of a
+    run on a text the recipe is only checked when the corpus is built."""
+    from bluejay import recipe as recipes
+    from bluejay.train.recipe import TrainRecipe
+
+    fields = recipes.key_paths(TrainRecipe)
+    for key, _ in recipes.parse_overrides(overrides):
+        if key in fields or key.startswith("model."):  # which presets know
+            continue
+        path = key.split(".")
+        options = difflib.get_close_matches(f"--{key}", parser._option_string_actions, 1, cutoff=0.8)
+        beside = recipes.field_names_at(TrainRecipe, path[:-1])
+        near = options[0] if options else recipes.nearest(TrainRecipe, path, beside)
+        hint = f"; did you mean {near}?" if near else ""
+        raise ValueError(f"--{key} is neither an option nor a field of a recipe{hint}")
 
 
 def check_moved(recipe: Path, directory: Path) -> None:
