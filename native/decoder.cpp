@@ -35,8 +35,13 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
     for (int i = 0; i < config.n_layer; ++i) {
         const std::string block = "blocks." + std::to_string(i) + ".";
         Layer layer;
-        layer.norm = norm(block + "norm");
-        if (weights_.vectors.contains(block + "mlp_norm.weight")) layer.mlp_norm = norm(block + "mlp_norm");
+        layer.norm = norm(block + "norm", config.d_model);
+        if (weights_.vectors.contains(block + "mlp_norm.weight"))
+            layer.mlp_norm = norm(block + "mlp_norm", config.d_model);
+        if (weights_.vectors.contains(block + "attention.q_norm.weight")) {
+            layer.q_norm = norm(block + "attention.q_norm", config.d_head);
+            layer.k_norm = norm(block + "attention.k_norm", config.d_head);
+        }
         layer.q = linear(block + "attention.q", q, config.d_model);
         layer.k = linear(block + "attention.k", kv, config.d_model);
         layer.v = linear(block + "attention.v", kv, config.d_model);
@@ -51,7 +56,7 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
         layer.local = std::ranges::find(config.local_layers, i) != config.local_layers.end();
         layers_.push_back(layer);
     }
-    norm_ = norm("norm");
+    norm_ = norm("norm", config.d_model);
     head_ = linear("head", config.vocab_size, config.d_model);
     embed_ = lookup("embed.weight", config.vocab_size);
     packed_embed_ = weights_.matrices.contains("embed.weight") ? linear("embed", config.vocab_size, config.d_model)
@@ -68,9 +73,8 @@ const float* Decoder::vector(const std::string& name, int size) const {
     return found->second.data();
 }
 
-Decoder::Norm Decoder::norm(const std::string& name) const {
-    const Norm norm{vector(name + ".weight", config_.d_model), vector(name + ".bias", config_.d_model),
-                    vector(name + ".smoothing", config_.d_model)};
+Decoder::Norm Decoder::norm(const std::string& name, int width) const {
+    const Norm norm{vector(name + ".weight", width), vector(name + ".bias", width), vector(name + ".smoothing", width)};
     if (!norm.weight) throw std::invalid_argument("there is no " + name + ".weight");
     return norm;
 }
@@ -149,8 +153,8 @@ void Decoder::prepare(const Batch& batch) {
             work.position[token] = position;
             for (int pair = 0; pair < pairs; ++pair) {
                 const float angle = float(position) * config_.frequencies[pair];
-                work.cosines[size_t(token) * pairs + pair] = std::cos(angle);
-                work.sines[size_t(token) * pairs + pair] = std::sin(angle);
+                work.cosines[size_t(token) * pairs + pair] = config_.rotary_factor * std::cos(angle);
+                work.sines[size_t(token) * pairs + pair] = config_.rotary_factor * std::sin(angle);
             }
         }
         // Tasks of 16 rows are enough for all threads, and each is long enough to be worth its overhead.

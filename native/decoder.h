@@ -21,6 +21,7 @@ struct Config {
     std::vector<int> local_layers;
     Activation activation = Activation::gelu_tanh;
     std::vector<float> frequencies;  // of each rotated pair, in radians per token
+    float rotary_factor = 1;         // on what was rotated
 };
 
 /// Throws std::invalid_argument for an unknown name.
@@ -88,7 +89,7 @@ class Decoder {
         const float* smoothing = nullptr;
     };
     struct Layer {
-        Norm norm, mlp_norm;
+        Norm norm, mlp_norm, q_norm, k_norm;  // the last two of each head, if there are any
         Linear q, k, v, out, gate, up, down;
         bool local = false;
     };
@@ -115,7 +116,7 @@ class Decoder {
     // Weights by name. They throw std::invalid_argument for another shape, and the first two where there is none; the
     // others then return nullptr.
     Linear linear(const std::string& name, int rows, int columns) const;
-    Norm norm(const std::string& name) const;
+    Norm norm(const std::string& name, int width) const;
     const float* vector(const std::string& name, int size) const;
     const Lookup* lookup(const std::string& name, int rows) const;
     /// Throws std::invalid_argument for an impossible batch.
@@ -133,7 +134,7 @@ class Decoder {
     void pack(const Source& rows, int stride, int columns, int tokens, Input& packed);
     void multiply(std::span<const Product> products, int tokens);
     void score(int thread, const Input& packed, const Results& results);
-    void store_keys(int layer, const Batch& batch);
+    void store_keys(const Layer& layer, int number, const Batch& batch);
     void attention(const Layer& layer, int number, int thread, const Batch& batch);
     void attend_task(const Layer& layer, int number, const Task& task, int head, int thread, const Batch& batch);
 

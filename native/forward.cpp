@@ -100,7 +100,7 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
     });
 }
 
-void Decoder::store_keys(int layer, const Batch& batch) {
+void Decoder::store_keys(const Layer& layer, int number, const Batch& batch) {
     Workspace& work = *work_;
     const int tokens = int(batch.tokens.size()), pairs = int(config_.frequencies.size()), H = config_.d_head;
     // Tasks are heads of tokens, not tokens: writes of one token to a page each wait for a distant cache line.
@@ -110,12 +110,16 @@ void Decoder::store_keys(int layer, const Batch& batch) {
             const int token = index / heads, head = index % heads, position = work.position[token];
             const float* cosines = work.cosines.data() + size_t(token) * pairs;
             const float* sines = work.sines.data() + size_t(token) * pairs;
+            const auto prepare_head = [&](float* x, const Norm& norm) {
+                if (norm.weight) kernels_.norm(x, norm.weight, norm.bias, config_.norm_eps, H, x);
+                rotate(x, cosines, sines, pairs, config_.rotate_half);
+            };
             for (int query = head * group; query < (head + 1) * group; ++query)
-                rotate(work.q[token] + query * H, cosines, sines, pairs, config_.rotate_half);
+                prepare_head(work.q[token] + query * H, layer.q_norm);
             float* key = work.k[token] + head * H;
-            rotate(key, cosines, sines, pairs, config_.rotate_half);
-            const int number = batch.pages[work.sequence[token] * batch.pages_per_sequence + position / PAGE];
-            kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(layer, number, head));
+            prepare_head(key, layer.k_norm);
+            const int at = batch.pages[work.sequence[token] * batch.pages_per_sequence + position / PAGE];
+            kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(number, at, head));
         }
     });
 }
@@ -147,7 +151,7 @@ void Decoder::attend_task(const Layer& layer, int number, const Task& task, int 
 }
 
 void Decoder::attention(const Layer& layer, int number, int thread, const Batch& batch) {
-    store_keys(number, batch);
+    store_keys(layer, number, batch);
     const int heads = config_.n_kv_head;
     pool_.share(int(work_->tasks.size()) * heads, 1, [&](int first, int last) {
         for (int index = first; index < last; ++index)

@@ -81,6 +81,7 @@ struct Mass {
 struct Kernels {
     const char* name;
     int tile;  // tokens that share one read of the weights
+    /// `out` may be `x`.
     void (*norm)(const float* x, const float* weight, const float* bias, float eps, int width, float* out);
     /// Converts the groups first_group .. last_group - 1 of one token's row to the format of `out`.
     void (*pack)(const Source& source, int token, int first_group, int last_group, Input& out);

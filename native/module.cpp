@@ -268,6 +268,7 @@ NB_MODULE(_native, m) {
         .def_rw("window", &Config::window)
         .def_rw("local_layers", &Config::local_layers)
         .def_rw("frequencies", &Config::frequencies)
+        .def_rw("rotary_factor", &Config::rotary_factor)
         .def_prop_rw(
             "activation", [](const Config& config) { return int(config.activation); },
             [](Config& config, const std::string& name) { config.activation = activation_named(name); },

@@ -53,6 +53,7 @@ Matrix matrix(Memory& memory, Format format, int rows, int columns) {
 
 Weights weights(Memory& memory, const Config& config, Format format, bool gated, bool two_norms, bool tied) {
     Weights made;
+    const bool head_norms = draw(0, 1);
     const auto vector = [&](const std::string& name, int size) { made.vectors[name].assign(round_up(size, GROUP), 0.5f); };
     const bool smoothed = draw(0, 1) && (format == Format::q8 || format == Format::q4);
     const int q = config.n_head * config.d_head, kv = config.n_kv_head * config.d_head, D = config.d_model;
@@ -68,6 +69,8 @@ Weights weights(Memory& memory, const Config& config, Format format, bool gated,
         if (gated) add("mlp.gate", config.d_hidden, D);
         vector(block + "norm.weight", D);
         if (two_norms) vector(block + "mlp_norm.weight", D);
+        for (const char* of : {"attention.q_norm.weight", "attention.k_norm.weight"})
+            if (head_norms) vector(block + of, config.d_head);
         if (!smoothed) continue;
         vector(block + "norm.smoothing", D), vector(block + "attention.out.smoothing", q);
         vector(block + "mlp.down.smoothing", config.d_hidden);
@@ -118,7 +121,7 @@ int main() {
         config.vocab_size = draw(17, 90), config.n_ctx = 64, config.norm_eps = 1e-5f, config.scale = 0.1f;
         config.parallel = round % 2, config.rotate_half = draw(0, 1), config.window = draw(1, 20), config.local_layers = {1};
         config.activation = Activation(draw(1, 4));
-        config.frequencies.assign(draw(1, config.d_head / 2), 0.3f);
+        config.frequencies.assign(draw(1, config.d_head / 2), 0.3f), config.rotary_factor = 1.2f;
         const Format format = Format(round % 4), cache = Format(draw(0, 2));
         const bool two_norms = !config.parallel || draw(0, 1);
         const Weights made = weights(memory, config, format, draw(0, 1), two_norms, draw(0, 1));

@@ -12,6 +12,7 @@ from transformers import (
     MistralConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen3Config,
 )
 
 CONFIGS = {
@@ -22,8 +23,17 @@ CONFIGS = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
     "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
 }
 GELUS = st.sampled_from(["gelu_new", "gelu", "relu"])
+LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA_3 |= {"original_max_position_embeddings": 32}
+YARN = st.fixed_dictionaries(
+    {"rope_type": st.just("yarn"), "factor": st.just(4.0), "original_max_position_embeddings": st.just(20)},
+    optional={"truncate": st.booleans(), "beta_fast": st.just(4.0), "attention_factor": st.just(1.5)}
+    | {"mscale": st.just(0.7), "mscale_all_dim": st.just(1.2)},
+)
+"""The scalings of positions that are computed, for contexts of a few tokens."""
 NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
 N_CTX = 96
 
@@ -52,7 +62,9 @@ def family_fields(draw, family: str) -> dict:
             sizes |= {"use_parallel_residual": draw(st.booleans()), "attention_bias": draw(st.booleans())}
             share = {"partial_rotary_factor": draw(st.sampled_from([0.5, 1.0])), "rope_type": "default"}
             sizes |= {"rope_parameters": share | {"rope_theta": draw(st.sampled_from([10000.0, 500.0]))}}
-        case "llama" | "mistral" | "qwen2":
+            if draw(st.booleans()):
+                sizes["rope_parameters"] |= draw(YARN)
+        case "llama" | "mistral" | "qwen2" | "qwen3":
             groups = draw(st.integers(1, 3))
             sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads * groups, "num_key_value_heads": heads}
             sizes |= {
@@ -64,15 +76,15 @@ def family_fields(draw, family: str) -> dict:
                 "max_position_embeddings": context,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
             }
+            if family in ("llama", "qwen3"):
+                sizes |= {"attention_bias": draw(st.booleans())}
             if family == "llama":
-                sizes |= {"attention_bias": draw(st.booleans()), "mlp_bias": draw(st.booleans())}
+                sizes |= {"mlp_bias": draw(st.booleans())}
             else:
                 sizes |= {"sliding_window": draw(st.none() | st.integers(1, 100))}
-            if family == "qwen2":
+            if family in ("qwen2", "qwen3"):
                 sizes |= {"use_sliding_window": draw(st.booleans()), "max_window_layers": draw(st.integers(0, layers))}
-            if draw(st.booleans()):
-                llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-                sizes["rope_parameters"] |= llama3 | {"original_max_position_embeddings": 32}
+            sizes["rope_parameters"] |= draw(st.just({}) | st.just(LLAMA_3) | YARN)
     return sizes
 
 

@@ -50,7 +50,7 @@ def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed, isa,
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, tokens, n, width).bfloat16() for n in (heads, kv_heads, kv_heads))
     angle = torch.rand(2, tokens, 1, rotated // 2) * 6
-    rotation = (angle.cos(), angle.sin()) if rotated else None
+    rotation = (1.2 * angle.cos(), 1.2 * angle.sin()) if rotated else None  # YaRN's are longer than 1
     starts = torch.where(torch.rand(2, tokens) < 0.05, torch.arange(tokens), 0).cummax(-1).values
     seen = VisibleRange(starts) if packed else None
     order = torch.arange(tokens)

@@ -7,7 +7,7 @@ import torch
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
-from bluejay.gpt.presets import GPT2, GPT_J, GPT_NEO, GPT_NEOX, LLAMA
+from bluejay.gpt.presets import GPT2, GPT_J, GPT_NEO, GPT_NEOX, LLAMA, QWEN3
 
 SIZE = {"n_layer": 2, "d_model": 16, "n_head": 2, "vocab_size": 259, "n_ctx": 24}
 FAMILIES: dict[str, GPTConfig] = {
@@ -17,6 +17,7 @@ FAMILIES: dict[str, GPTConfig] = {
     "gpt_neox_serial": dataclasses.replace(GPT_NEOX, **SIZE, rotary_dim=4, parallel=False, activation="gelu"),
     "gpt2": dataclasses.replace(GPT2, **SIZE),
     "llama": dataclasses.replace(LLAMA, **SIZE | {"n_head": 4, "d_ff": 24}, n_kv_head=2, head_dim=8, rotary_dim=8),
+    "qwen3": dataclasses.replace(QWEN3, **SIZE | {"n_head": 4, "d_ff": 24}, n_kv_head=2, head_dim=8, rotary_dim=8),
 }
 TOKENS = [258, 104, 101, 257, 104, 101, 99]
 

@@ -32,9 +32,8 @@ def main() -> None:
             scores, pattern = f"blocks.{layer}.attn.hook_attn_scores", f"blocks.{layer}.attn.hook_pattern"
             if torch.equal(found[scores], found[pattern]):  # for GPT-J and GPT-Neo it gives out the pattern twice
                 del found[scores]
-        save_file(
-            {"logits": logits, **{one: value.clone() for one, value in found.items()}}, DATA / f"{name}.safetensors"
-        )
+        tensors = {one: value.contiguous().clone() for one, value in found.items()}
+        save_file({"logits": logits, **tensors}, DATA / f"{name}.safetensors")
         print(f"{name}: {len(found)} activations; without {sorted(set(hook_names(config)) - set(found))}")
 
 

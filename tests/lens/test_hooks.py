@@ -44,7 +44,8 @@ def identities(lens: Lens) -> float:
         bias = block.attention.out.bias
         found.append(relative(of["attn.hook_result"].sum(2) + (0 if bias is None else bias), of["hook_attn_out"]))
         found.append(relative(of["attn.hook_attn_scores"].softmax(-1), of["attn.hook_pattern"]))
-        for prefix, norm in (("ln1", block.norm), ("ln2", block.mlp_norm)):
+        of_heads = (("attn.q_norm", block.attention.q_norm), ("attn.k_norm", block.attention.k_norm))
+        for prefix, norm in (("ln1", block.norm), *of_heads, ("ln2", block.mlp_norm)):
             if norm is not None:
                 bias = 0 if norm.bias is None else norm.bias
                 found.append(relative(of[f"{prefix}.hook_normalized"] * norm.weight + bias, of[f"{prefix}.hook_out"]))
@@ -97,6 +98,8 @@ def test_every_activation_can_be_written(lens):
         noise = torch.zeros_like(plain[name])
         if "attn_scores" in name or "pattern" in name:  # (B N T S): the third query, and a key that it sees
             noise[:, :, 2, 1] = 0.5
+        elif "_norm." in name:  # (B N T H): the third token
+            noise[:, :, 2] = 0.3
         else:
             noise[:, 2] = 0.1 + torch.randn(noise[:, 2].shape, generator=torch.Generator().manual_seed(1)).abs()
         changed = lens.run(PROMPT, [name], {name: lambda x, noise=noise: x + noise})

@@ -17,6 +17,7 @@ SHAPES = {
     "gpt-j": {"preset": "gpt-j"},
     "gpt-2": {"preset": "gpt2"},
     "llama": {"preset": "llama-2-7b", "n_kv_head": 2, "d_ff": 192},
+    "qwen3": {"preset": "qwen3-0.6b", "n_kv_head": 2, "d_ff": 192, "head_dim": 32},
 }
 
 

@@ -6,15 +6,16 @@ from typing import Literal
 
 from bluejay.recipe import STRICT
 
-Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama", "mistral", "qwen2"]
+Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama", "mistral", "qwen2", "qwen3"]
 MOST_PARAMETERS = 2**60
 """Weights of the largest model that is described; torch counts bytes in 64 bits."""
 
 
 @dataclass(frozen=True)
 class RotaryScaling:
-    """Llama 3.1's slower rotation for long contexts (Llama 3, section 3.2; `rope_type` "llama3"). The number of turns
-    that a rotated pair makes within the original context decides how far it is slowed down."""
+    """Slower rotation for long contexts: Llama 3.1's (Llama 3, section 3.2; `rope_type` "llama3") or YaRN (Peng et al.
+    2023, sections 3.2 to 3.4). The number of turns that a rotated pair makes within the original context decides how
+    far it is slowed down."""
 
     __pydantic_config__ = STRICT
     factor: float
@@ -25,6 +26,11 @@ class RotaryScaling:
     """Pairs with more turns than this keep their speed."""
     n_ctx: int
     """Length of the original context, in tokens."""
+    ramp: Literal["turns", "pairs", "whole_pairs"] = "turns"
+    """What the effect fades out in proportion to: the turns of a pair (Llama 3.1) or its number (YaRN), counted from
+    the pair of `high` to that of `low` turns; with whole_pairs, both are rounded outwards to pairs that exist."""
+    attention_factor: float = 1.0
+    """Factor on what was rotated, of queries and of keys (YaRN, section 3.4: the square root of 1 / t)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class GPTConfig:
     """Whether the query, key and value projections have biases."""
     out_bias: bool = False
     """Whether the output projection of attention has a bias."""
+    qk_norm: bool = False
+    """Whether each head's query and key pass a norm before they are rotated (Qwen3, section 2)."""
     mlp_bias: bool = True
     """Whether the matrices of the MLP have biases."""
     head_bias: bool = True
@@ -101,6 +109,16 @@ class GPTConfig:
             raise ValueError(
                 f"model.rotary_dim is {self.n_rotary}; it must be even, from 2 to {self.d_head}, a head's width"
             )
+        if (scaling := self.rotary_scaling) is not None:
+            for name in ("factor", "low", "high", "n_ctx", "attention_factor"):
+                if not getattr(scaling, name) > 0:
+                    raise ValueError(f"model.rotary_scaling.{name} is {getattr(scaling, name)}; it must be positive")
+            if not scaling.high > scaling.low:
+                raise ValueError(
+                    f"model.rotary_scaling.high is {scaling.high}; it must be above low, which is {scaling.low}"
+                )
+            if scaling.ramp != "turns" and not self.rotary_base > 1:
+                raise ValueError(f"model.rotary_base is {self.rotary_base}; YaRN needs one above 1")
         if self.n_norm == 1 and not self.parallel:
             raise ValueError("model.n_norm is 1; a block that is not parallel has 2 norms")
         if self.local_layers and (self.window is None or self.window < 1):
@@ -136,6 +154,11 @@ class GPTConfig:
         return self.d_head**-0.5 if self.attention_scale is None else self.attention_scale
 
     @property
+    def rotary_factor(self) -> float:
+        """Factor on rotated queries and keys; 1 without a scaling of positions."""
+        return 1.0 if self.rotary_scaling is None else self.rotary_scaling.attention_factor
+
+    @property
     def resolved(self) -> "GPTConfig":
         """The same model with every default written out."""
         derived = {
@@ -151,18 +174,18 @@ class GPTConfig:
         """Number of weights; a tied matrix counts once."""
         embeddings = self.vocab_size + (self.n_ctx if self.learned_positions else 0)
         head = self.vocab_size * ((not self.tied) * self.d_model + self.head_bias)
-        return embeddings * self.d_model + self.n_layer * self.n_block + self._n_norm + head
+        return embeddings * self.d_model + self.n_layer * self.n_block + self._n_norm(self.d_model) + head
 
     @property
     def flops_per_token(self) -> int:
         """Floating-point operations to train on one token, forward and backward, with attention at full context (PaLM,
         appendix B: 6 per weight used in a product, 12 L N H T for attention)."""
-        weights = self.n_layer * self.n_block + self._n_norm + self.vocab_size * (self.d_model + self.head_bias)
+        head = self.vocab_size * (self.d_model + self.head_bias)
+        weights = self.n_layer * self.n_block + self._n_norm(self.d_model) + head
         return 6 * weights + 12 * self.n_layer * self.n_head * self.d_head * self.n_ctx
 
-    @property
-    def _n_norm(self) -> int:
-        return self.d_model if self.norm == "rmsnorm" else 2 * self.d_model
+    def _n_norm(self, width: int) -> int:
+        return width if self.norm == "rmsnorm" else 2 * width
 
     @property
     def n_block(self) -> int:
@@ -170,4 +193,5 @@ class GPTConfig:
         d, f, q, kv = self.d_model, self.d_hidden, self.n_head * self.d_head, self.kv_heads * self.d_head
         attention = 2 * d * q + 2 * d * kv + self.qkv_bias * (q + 2 * kv) + self.out_bias * d
         up = (2 if self.gated else 1) * (d * f + self.mlp_bias * f)
-        return attention + up + f * d + self.mlp_bias * d + self.n_norm * self._n_norm
+        norms = self.n_norm * self._n_norm(d) + 2 * self.qk_norm * self._n_norm(self.d_head)
+        return attention + up + f * d + self.mlp_bias * d + norms

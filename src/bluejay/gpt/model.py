@@ -159,12 +159,16 @@ class Attention(nn.Module):
         self.q = Linear(config.d_model, q, bias=config.qkv_bias)
         self.k = Linear(config.d_model, kv, bias=config.qkv_bias)
         self.v = Linear(config.d_model, kv, bias=config.qkv_bias)
+        self.q_norm = Norm(config, config.d_head) if config.qk_norm else None
+        self.k_norm = Norm(config, config.d_head) if config.qk_norm else None
         self.out = Linear(q, config.d_model, bias=config.out_bias)
 
     def forward(
         self, x: Float[Tensor, "B T D"], rotation: Rotation | None, visible: VisibleRange | None, cache: Cache | None
     ) -> Float[Tensor, "B T D"]:
         q, k, v = (matrix(x).unflatten(-1, (-1, self.d_head)) for matrix in (self.q, self.k, self.v))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if cache is None:
             y = attention(q, k, v, rotation, self.rotate_half, visible, self.scale)
         else:
@@ -217,31 +221,35 @@ class Head(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm or root-mean-square norm. It computes in float32 and returns the type of its input, or under autocast
-    that of matrix products (`kernels.norm`)."""
+    """Layer norm or root-mean-square norm of rows of a width, the model's unless given. It computes in float32 and
+    returns the type of its input, or under autocast that of matrix products (`kernels.norm`)."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, width: int | None = None) -> None:
         super().__init__()
+        width = width or config.d_model
         self.eps = config.norm_eps
-        self.weight = nn.Parameter(torch.empty(config.d_model))
+        self.weight = nn.Parameter(torch.empty(width))
         layernorm = config.norm == "layernorm"
-        self.register_parameter("bias", nn.Parameter(torch.empty(config.d_model)) if layernorm else None)
+        self.register_parameter("bias", nn.Parameter(torch.empty(width)) if layernorm else None)
 
-    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    def forward(self, x: Float[Tensor, "*batch W"]) -> Float[Tensor, "*batch W"]:
         return norm(x, self.weight, self.bias, self.eps)
 
 
 def rotary_angles(
     positions: Int[Tensor, "B T"], config: GPTConfig, frequencies: Float[Tensor, " R"] | None = None
 ) -> Rotation | None:
-    """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15). None for a model
-    without rotary positions. `frequencies` are `rotary_frequencies(config)`, if they are on the device already."""
+    """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15), times the
+    `rotary_factor` of the configuration. None for a model without rotary positions. `frequencies` are
+    `rotary_frequencies(config)`, if they are on the device already."""
     if config.rotary == "none":
         return None
     if frequencies is None:
         frequencies = rotary_frequencies(config).to(positions.device)
     angle = positions.float()[:, :, None, None] * frequencies
-    return angle.cos(), angle.sin()
+    if config.rotary_factor == 1:
+        return angle.cos(), angle.sin()
+    return config.rotary_factor * angle.cos(), config.rotary_factor * angle.sin()
 
 
 def rotary_frequencies(config: GPTConfig) -> Float[Tensor, " R"]:
@@ -249,11 +257,24 @@ def rotary_frequencies(config: GPTConfig) -> Float[Tensor, " R"]:
     pair = torch.arange(0, config.n_rotary, 2, dtype=torch.float32)
     frequency = config.rotary_base ** (-pair / config.n_rotary)
     scaling = config.rotary_scaling
-    if scaling is not None:
+    if scaling is None:
+        return frequency
+    if scaling.ramp == "turns":
         turns = scaling.n_ctx * frequency / (2 * math.pi)
         kept = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
-        frequency = frequency * (kept + (1 - kept) / scaling.factor)
-    return frequency
+    else:
+        first, last = (pair_of_turns(config, scaling.n_ctx, turns) for turns in (scaling.high, scaling.low))
+        if scaling.ramp == "whole_pairs":
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, config.n_rotary - 1)
+        kept = 1 - ((pair / 2 - first) / (last - first or 0.001)).clamp(0, 1)
+    return frequency * (kept + (1 - kept) / scaling.factor)
+
+
+def pair_of_turns(config: GPTConfig, n_ctx: int, turns: float) -> float:
+    """The number of the rotated pair, with a fraction, that makes so many turns within `n_ctx` tokens (YaRN, section
+    3.2)."""
+    return config.n_rotary * math.log(n_ctx / (turns * 2 * math.pi)) / (2 * math.log(config.rotary_base))
 
 
 def weight_shapes(config: GPTConfig) -> dict[str, torch.Size]:

@@ -84,6 +84,7 @@ QWEN2 = dataclasses.replace(
     qkv_bias=True,
     tied=True,
 )
+QWEN3 = dataclasses.replace(QWEN2, family="qwen3", n_kv_head=8, head_dim=128, n_ctx=40960, qkv_bias=False, qk_norm=True)
 SMOLLM2 = dataclasses.replace(LLAMA, vocab_size=49152, n_ctx=8192, rotary_dim=64, rotary_base=100000.0, tied=True)
 
 
@@ -141,6 +142,10 @@ PRESETS = {
     "qwen2.5-0.5b": sized(QWEN2, 24, 896, 14, n_kv_head=2, d_ff=4864, rotary_dim=64),
     "qwen2.5-1.5b": sized(QWEN2, 28, 1536, 12, n_kv_head=2, d_ff=8960, n_ctx=131072),
     "qwen2.5-7b": sized(QWEN2, 28, 3584, 28, n_kv_head=4, d_ff=18944, vocab_size=152064, n_ctx=131072, tied=False),
+    "qwen3-0.6b": sized(QWEN3, 28, 1024, 16, d_ff=3072),
+    "qwen3-1.7b": sized(QWEN3, 28, 2048, 16, d_ff=6144),
+    "qwen3-4b": sized(QWEN3, 36, 2560, 32, d_ff=9728),
+    "qwen3-8b": sized(QWEN3, 36, 4096, 32, d_ff=12288, tied=False),
     "smollm2-135m": sized(SMOLLM2, 30, 576, 9, n_kv_head=3, d_ff=1536),
     "smollm2-360m": sized(SMOLLM2, 32, 960, 15, n_kv_head=5, d_ff=2560),
     "smollm2-1.7b": sized(SMOLLM2, 24, 2048, 32, d_ff=8192, rotary_base=130000.0),

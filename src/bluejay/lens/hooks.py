@@ -5,7 +5,8 @@ while nobody looks: the model has no code for it and is no slower. Only attentio
 give out (rotated queries, scores, patterns). There `ExplicitAttention` computes the layer, as the model's cache.
 
 Shapes are those of `bluejay.gpt.model`, in TransformerLens's order: (B T D) for the residual stream, (B T N H) for
-queries and z, (B T K H) for keys and values, (B N T S) for scores and patterns, (B T F) for neurons.
+queries and z, (B T K H) for keys and values, (B N T H) and (B K T H) in the norms of queries and keys, (B N T S) for
+scores and patterns, (B T F) for neurons.
 """
 
 import difflib
@@ -29,6 +30,7 @@ CHANGED_AT_ONCE = 8
 """Prompts that are run at once where each is changed at another position. What they begin with alike is computed once
 (`Past`), and the fewer they are, the more that is."""
 NORM = ("hook_scale", "hook_normalized", "hook_out")
+HEAD_NORMS = ("attn.q_norm", "attn.k_norm")
 IN_ATTENTION = ("attn.hook_rot_q", "attn.hook_rot_k", "attn.hook_attn_scores", "attn.hook_pattern")
 """What `ExplicitAttention` computes, since torch's kernel does not give it out."""
 
@@ -37,6 +39,8 @@ IN_ATTENTION = ("attn.hook_rot_q", "attn.hook_rot_k", "attn.hook_attn_scores", "
 def block_names(config: GPTConfig) -> tuple[str, ...]:
     """The names within one block, in the order in which they are computed."""
     attention = ["attn.hook_q", "attn.hook_k", "attn.hook_v"]
+    if config.qk_norm:
+        attention += [f"{norm}.{name}" for norm in HEAD_NORMS for name in NORM]
     attention += IN_ATTENTION if config.rotary != "none" else IN_ATTENTION[2:]
     attention += ["attn.hook_z", "attn.hook_result", "hook_attn_out"]
     middle = [] if config.parallel else ["hook_resid_mid"]
@@ -226,6 +230,8 @@ def hooked(gpt: GPT, visits: Visits, past: Past | None = None) -> Generator[Expl
             norm(block.norm, at + "ln1")
             for name, matrix in zip("qkv", (block.attention.q, block.attention.k, block.attention.v), strict=True):
                 after(matrix, f"{at}attn.hook_{name}", function=partial(heads, f"attn.hook_{name}"))
+            for name, module in zip(HEAD_NORMS, (block.attention.q_norm, block.attention.k_norm), strict=True):
+                norm(module, at + name)
             if wants("attn.hook_z"):
                 before(block.attention.out, partial(heads, "attn.hook_z"))
             if wants("attn.hook_result"):
@@ -274,10 +280,16 @@ def visit_norm(visits: Visits, names: list[str], module: Norm, inputs: tuple[Ten
     """A visit of a norm's scale (B T 1), of what it divides by that, and of its result. The model's kernel does all at
     once, so it is done here in steps where the first two are wanted."""
     (x,), (scale_name, normalized_name, out_name) = inputs, names
+    visit = visits if x.ndim == 3 else partial(visit_heads_first, visits)
     if visits.wants(scale_name, normalized_name):
         centred = x if module.bias is None else x - x.mean(-1, keepdim=True)
-        scale = visits(scale_name, (centred.square().mean(-1, keepdim=True) + module.eps).sqrt())
-        normalized = visits(normalized_name, centred / scale)
+        scale = visit(scale_name, (centred.square().mean(-1, keepdim=True) + module.eps).sqrt())
+        normalized = visit(normalized_name, centred / scale)
         if visits.write.keys() & {scale_name, normalized_name}:
             out = normalized * module.weight if module.bias is None else normalized * module.weight + module.bias
-    return visits(out_name, out)
+    return visit(out_name, out)
+
+
+def visit_heads_first(visits: Visits, name: str, x: Float[Tensor, "B T N H"]) -> Float[Tensor, "B T N H"]:
+    """A visit of heads as (B N T H)."""
+    return visits(name, x.transpose(1, 2)).transpose(1, 2)

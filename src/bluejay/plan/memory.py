@@ -73,7 +73,8 @@ def kept(load: Workload, kind: str) -> float:
     "none": the input of each norm in float32; the norm's output, in bfloat16 once for each matrix that reads it;
     queries, keys, values; the output of attention twice, before and after its heads are concatenated; the hidden
     units before and after the activation, and with a gate before and after its product. Bluejay's native kernels
-    store nothing twice. "selective": the outputs of the matrix products. "full": the input.
+    store nothing twice, and the inputs of the norms of queries and keys as they are. "selective": the outputs of the
+    matrix products. "full": the input.
     """
     config, w, t = load.config, load.width, load.mesh["tensor"]
     heads, keys, up = config.n_head * config.d_head, config.kv_heads * config.d_head, 2 if config.gated else 1
@@ -84,4 +85,6 @@ def kept(load: Workload, kind: str) -> float:
         return (4 + 2 * w) * config.d_model / t + w * (2 * heads + 2 * keys + up * config.d_hidden) / t
     normed = w * config.d_model * (config.n_norm if single else 3 + up)
     split = w * ((2 if load.own_kernels else 3) * heads + 2 * keys + 2 * up * config.d_hidden) / t
+    if config.qk_norm:
+        split += (w if single else 4) * (heads + keys) / t
     return 4 * config.d_model * config.n_norm / t + normed + split

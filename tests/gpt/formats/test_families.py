@@ -17,6 +17,7 @@ from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import CONFIGS, family_fields, random_model
 
 TOLERANCE = 1e-4
+YARN = {"rope_type": "yarn", "factor": 4.0}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,6 +92,10 @@ def test_presets_have_the_parameters_that_transformers_counts(preset):
         ("qwen2.5-0.5b", 494_032_768),
         ("qwen2.5-1.5b", 1_543_714_304),
         ("qwen2.5-7b", 7_615_616_512),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-1.7b", 1_720_574_976),
+        ("qwen3-4b", 4_022_468_096),
+        ("qwen3-8b", 8_190_735_360),
     ],
 )
 def test_a_preset_has_its_published_number_of_parameters(preset, parameters):
@@ -116,7 +121,17 @@ def test_a_preset_has_its_published_number_of_parameters(preset, parameters):
         ("llama", {"head_dim": 2**62, "num_attention_heads": 2**62, "num_key_value_heads": None}, "are absurd"),
         ("llama", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
         ("gpt_neo", {"attention_layers": ["global"] * 3}, "attention_layers must name global or local for each of 12"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type is 'dynamic'"),
+        (
+            "llama",
+            {"rope_parameters": YARN | {"beta_fast": 0.5}},
+            "rotary_scaling.high is 0.5; it must be above low, which is 1.0",
+        ),
+        ("llama", {"rope_parameters": {"rope_type": ["yarn"]}}, "rope_type is ['yarn']"),
+        ("llama", {"rope_parameters": YARN | {"factor": None}}, "factor is missing"),
+        ("llama", {"rope_parameters": YARN | {"truncate": 1}}, "truncate is 1; it must be true or false"),
+        ("llama", {"rope_parameters": YARN | {"extrapolation_factor": 1.0}}, "'yarn' has extrapolation_factor"),
+        ("llama", {"rope_parameters": YARN, "rope_theta": 1.0}, "rotary_base is 1.0; YaRN needs one above 1"),
         ("llama", {"num_key_value_heads": 5}, "n_head 9 is not a multiple of model.n_kv_head 5"),
         ("gptj", {"n_embd": None}, "n_embd is null"),
     ],
@@ -145,12 +160,23 @@ VLLM_ASSERTS = {
     "qwen2": lambda config: len({*config.layer_types}) == 1 or config.max_window_layers == config.num_hidden_layers,
 }
 VLLM_ASSERTS["mistral"] = VLLM_ASSERTS["llama"]
+VLLM_ASSERTS["qwen3"] = VLLM_ASSERTS["qwen2"]
 """What vLLM's class of each family asserts of `config.json` (vllm/model_executor/models)."""
 
 
 @pytest.mark.parametrize(
     "preset",
-    ["gpt-j-6b", "gpt-neox-20b", "pythia-70m", "gpt2", "llama-2-7b", "smollm2-135m", "mistral-7b-v0.3", "qwen2.5-0.5b"],
+    [
+        "gpt-j-6b",
+        "gpt-neox-20b",
+        "pythia-70m",
+        "gpt2",
+        "llama-2-7b",
+        "smollm2-135m",
+        "mistral-7b-v0.3",
+        "qwen2.5-0.5b",
+        "qwen3-0.6b",
+    ],
 )
 def test_an_exports_config_has_what_vllms_classes_assert(preset):
     config = PRESETS[preset]

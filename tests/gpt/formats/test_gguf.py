@@ -23,7 +23,7 @@ from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "llama": gguf.MODEL_ARCH.LLAMA}
-ARCHITECTURES |= {"mistral": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
+ARCHITECTURES |= {"mistral": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
 F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
 Q4_0, BF16 = GGMLQuantizationType.Q4_0, GGMLQuantizationType.BF16
 COMPUTED = {  # what llama.cpp computes: these activations, and no window
@@ -32,6 +32,7 @@ COMPUTED = {  # what llama.cpp computes: these activations, and no window
     "llama": {"hidden_act": "silu"},
     "mistral": {"sliding_window": None},
     "qwen2": {"use_sliding_window": False},
+    "qwen3": {"use_sliding_window": False, "attention_bias": False},
 }
 FIELDS = {
     "gpt2": {"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": 32, "vocab_size": 96},
@@ -41,14 +42,20 @@ FIELDS = {
     | {"intermediate_size": 96, "vocab_size": 96, "max_position_embeddings": 32, "tie_word_embeddings": True},
 }
 FIELDS |= {"mistral": FIELDS["llama"] | {"head_dim": 24}, "qwen2": FIELDS["llama"]}
+FIELDS |= {"qwen3": FIELDS["mistral"]}
+YARN = {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4}
 NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
 
 
 def drawn(data: st.DataObject, family: str) -> dict:
     """What a small model of a family that llama.cpp computes may be."""
     fields = data.draw(family_fields(family)) | COMPUTED[family]
-    if fields.get("rope_parameters", {}).get("rope_type") == "llama3":
-        if family == "qwen2":
+    kind = (rope := fields.get("rope_parameters", {})).get("rope_type")
+    if kind == "yarn":
+        for name in ("truncate", "beta_fast", "attention_factor", "mscale"):
+            rope.pop(name, None)
+    if kind == "llama3":
+        if family in ("qwen2", "qwen3"):
             return fields | {"rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}
         # As in every published model: a context of 8,192 that was lengthened, and heads wide enough for slow pairs.
         fields["rope_parameters"] |= {"original_max_position_embeddings": 8192, "rope_theta": 500000.0}
@@ -84,7 +91,7 @@ def write_gguf(
         writer.add_rope_dimension_count(int(config.rope_parameters["partial_rotary_factor"] * width))
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         writer.add_parallel_residual(config.use_parallel_residual)
-    if family in ("llama", "mistral", "qwen2"):
+    if family in ("llama", "mistral", "qwen2", "qwen3"):
         width = getattr(config, "head_dim", width)
         writer.add_feed_forward_length(config.intermediate_size)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -95,6 +102,10 @@ def write_gguf(
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         if config.rope_parameters["rope_type"] == "llama3":
             writer.add_tensor("rope_freqs.weight", llama3_factors(config.rope_parameters, width))
+    if (rope := getattr(config, "rope_parameters", {})).get("rope_type") == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     more(writer)
     for key, value in extra.items():
         {str: writer.add_string, int: writer.add_uint32}[type(value)](key, value)
@@ -310,7 +321,9 @@ def test_what_is_wrong_is_named(small, old, new, message, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.rope.scaling.type": "longrope"}, "llama.rope.scaling.type is 'longrope'"),
+        (YARN | {"llama.rope.scaling.yarn_beta_fast": 8}, "llama.rope.scaling.yarn_beta_fast is 8"),
+        (YARN | {"llama.rope.scaling.yarn_attn_factor": 2}, "yarn_attn_factor is 2; with the factor 4, .* compute 1.1"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8"),
         ({"llama.rope.scaling.attn_factor": 2}, "llama.rope.scaling.attn_factor is 2"),
         ({"llama.final_logit_softcapping": 30}, "llama.final_logit_softcapping is 30; bluejay does not know"),

@@ -20,6 +20,7 @@ from bluejay.gpt.config import GPTConfig, RotaryScaling
 from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_writer import write_gguf
 from bluejay.gpt.formats.layouts import convert, load_model, open_model, read_model
+from bluejay.gpt.formats.rotary import yarn_attention
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.info import info
 from bluejay.gpt.init import new_model
@@ -145,11 +146,17 @@ def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, name, load, byte_
             {"family": "qwen2", "rotary_scaling": RotaryScaling(8.0, 1.0, 4.0, 8192)},
             r"llama.cpp's qwen2",
         ),
+        (
+            "smollm2-135m",
+            {"rotary_scaling": RotaryScaling(4.0, 1.0, 8.0, 64, "whole_pairs", yarn_attention(4.0))},
+            r"model.rotary_scaling is .*high=8.0.* llama can only compute .*high=32.0",
+        ),
+        ("qwen3-0.6b", {"out_bias": True}, r"model.out_bias is True; llama.cpp's qwen3 can only compute False"),
     ],
 )
 def test_a_setting_that_llama_cpp_does_not_compute_is_named(preset, change, message, byte_tokenizer, tmp_path):
     sizes = {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64}
-    sizes |= {"n_kv_head": 1} if preset == "smollm2-135m" else {}
+    sizes |= {"n_kv_head": 1} if preset in ("smollm2-135m", "qwen3-0.6b") else {}
     config = adapted(preset, sizes, "")
     config = GPTConfig(**{**vars(config), **change})
     stored = StoredModel(config, lambda name: torch.zeros(1), torch.float32, lambda: byte_tokenizer, 0)
@@ -225,6 +232,9 @@ def test_llama_cpp_computes_the_same(family, form, byte_tokenizer, tmp_path, req
         preset = {"gpt2": "gpt2", "gpt_neox": "pythia-14m"}.get(family, "smollm2-135m")
         sizes |= {"family": family, "n_kv_head": 2} if preset == "smollm2-135m" else {}
         sizes |= {"qkv_bias": True} if family == "qwen2" else {}
+        if family == "qwen3":
+            sizes |= {"qk_norm": True, "rotary_scaling": {"factor": 4.0, "low": 1.0, "high": 32.0, "n_ctx": 64}}
+            sizes["rotary_scaling"] |= {"ramp": "whole_pairs", "attention_factor": yarn_attention(4.0)}
         config, n_ids = adapted(preset, sizes, ""), 96
         weights = new_model(config, seed=1).state_dict()
         for weight in weights.values():  # no bias or norm is at its neutral start

@@ -36,6 +36,7 @@ FIELDS = {
 FIELDS |= {
     "mistral": FIELDS["llama"] | {"head_dim": 24, "sliding_window": 7},
     "qwen2": FIELDS["llama"] | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
+    "qwen3": FIELDS["llama"] | {"head_dim": 24},
 }
 TOKENS = torch.arange(40)[None] * 5 % 259
 

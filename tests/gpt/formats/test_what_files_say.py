@@ -174,6 +174,17 @@ def test_null_is_the_default_where_transformers_takes_it(byte_tokenizer, tmp_pat
     assert torch.equal(ours(path), expected)
 
 
+def test_yarn_is_computed_as_users_add_it_and_a_limit_below_its_context_is_said(byte_tokenizer, tmp_path, capsys):
+    path = directory(tmp_path / "m", "llama", byte_tokenizer)
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+    set_json(path / "config.json", rope_parameters=None, rope_scaling=yarn)
+    same(path)
+    assert "YaRN makes contexts of 128 tokens, but max_position_embeddings is 32" in capsys.readouterr().err
+    set_json(path / "config.json", max_position_embeddings=128, rope_scaling=yarn | {"factor": None})
+    same(path)
+    assert open_model(path).config.rotary_scaling.factor == 4 and "YaRN" not in capsys.readouterr().err
+
+
 def test_a_key_that_nobody_knows_is_said(byte_tokenizer, tmp_path, capsys):
     path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
     published = {"predict_special_tokens": True, "n_special": 0, "_num_labels": 1, "hidden_dropout_prob": 0}

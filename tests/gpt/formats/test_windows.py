@@ -1,4 +1,4 @@
-"""The windows of Mistral and Qwen2 are those of transformers: which layers have one, and how far it reaches."""
+"""The windows of Mistral and Qwen are those of transformers: which layers have one, and how far it reaches."""
 
 import dataclasses
 import json
@@ -21,14 +21,21 @@ FIELDS |= {"intermediate_size": 32, "vocab_size": 259, "max_position_embeddings"
 FIELDS |= {"bos_token_id": 258, "eos_token_id": 258}
 TEXT = "the cat sat on the mat; " * 2
 ONE_SLIDES = ["full_attention", "sliding_attention", "full_attention"]
-# config.json of Qwen2.5-0.5B and of Mistral-7B-v0.1, as they were published
-QWEN = """{"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643,
+# config.json of Qwen2.5-0.5B, Qwen3-0.6B and Mistral-7B-v0.1, as they were published
+QWEN_2 = """{"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643,
     "eos_token_id": 151643, "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02,
     "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 24, "model_type": "qwen2",
     "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
     "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
     "transformers_version": "4.40.1", "use_cache": true, "use_mrope": false, "use_sliding_window": false,
     "vocab_size": 151936}"""
+QWEN_3 = """{"architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+    "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+    "initializer_range": 0.02, "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28,
+    "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null,
+    "tie_word_embeddings": true, "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": true,
+    "use_sliding_window": false, "vocab_size": 151936}"""
 MISTRAL = """{"architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
     "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
     "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
@@ -47,6 +54,7 @@ MISTRAL = """{"architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_t
         ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "layer_types": ONE_SLIDES}, (1,)),
         ("qwen2", {"use_sliding_window": True, "sliding_window": None, "max_window_layers": 0}, ()),
         ("qwen2", {"sliding_window": 5, "max_window_layers": 0}, ()),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "head_dim": 12}, (1, 2)),
     ],
 )
 def test_scores_beyond_the_window_are_those_of_transformers(family, changes, local, byte_tokenizer, tmp_path):
@@ -78,11 +86,11 @@ def test_a_quantised_model_has_its_window(quantize, byte_tokenizer, tmp_path):
     assert torch.equal(one, before) and not torch.equal(one, inside)
 
 
-@pytest.mark.parametrize("published", [QWEN, MISTRAL], ids=["Qwen2.5-0.5B", "Mistral-7B-v0.1"])
+@pytest.mark.parametrize("published", [QWEN_2, QWEN_3, MISTRAL], ids=["Qwen2.5-0.5B", "Qwen3-0.6B", "Mistral-7B-v0.1"])
 def test_every_key_of_a_published_config_is_understood(published):
     values = json.loads(published)
     config = from_hugging_face(values)
-    preset = PRESETS["qwen2.5-0.5b" if config.family == "qwen2" else "mistral-7b-v0.3"]
+    preset = PRESETS[{"qwen2": "qwen2.5-0.5b", "qwen3": "qwen3-0.6b", "mistral": "mistral-7b-v0.3"}[config.family]]
     if config.family == "mistral":
         every = tuple(range(32))
         preset = dataclasses.replace(preset, vocab_size=32000, rotary_base=1e4, window=4096, local_layers=every)
@@ -109,9 +117,8 @@ def test_every_key_of_a_published_config_is_understood(published):
             {"layer_types": ["sliding_attention"] * 24, "use_sliding_window": True, "sliding_window": None},
             "but sliding_window is null",
         ),
-        ("qwen2", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
         ("qwen2", {"use_mrope": True}, "use_mrope is True"),
-        ("qwen2", {"model_type": "qwen3"}, "model_type is 'qwen3'; bluejay reads 'gptj', .*'mistral', 'qwen2'"),
+        ("qwen2", {"model_type": "qwen3_moe"}, "model_type is 'qwen3_moe'; bluejay reads 'gptj', .*'qwen2', 'qwen3'"),
     ],
 )
 def test_a_window_that_is_none_is_refused_in_one_sentence(family, changes, sentence):

@@ -123,13 +123,22 @@ def compare(
 EXACT = ("--train.precision", "float32", "--train.micro_batch_tokens", "32")
 
 
+NORMED_HEADS = ("--model.preset", "qwen3-0.6b", "--model.n_kv_head", "2", "--model.head_dim", "16")
+NORMED_HEADS += ("--model.tied", "false")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [QUICK, tuple(MESHES)], ids=["quick", "all"])
+@pytest.mark.parametrize(
+    ("names", "model"),
+    [(QUICK, ()), (tuple(MESHES), ()), (QUICK, NORMED_HEADS)],
+    ids=["quick", "all", "norms of heads"],
+)
 def test_every_mesh_gives_the_losses_of_one_process_and_goes_on_from_every_checkpoint(
-    processes, recipe_file, load_recipe, tmp_path, names
+    processes, recipe_file, load_recipe, tmp_path, names, model
 ):
     # The vocabulary of 259 does not divide by two.
-    compare(processes, load_recipe(recipe_file, *EXACT), names, tmp_path, rel=1e-5, norms=1e-5)
+    norms = 1e-4 if model else 1e-5
+    compare(processes, load_recipe(recipe_file, *EXACT, *model), names, tmp_path, rel=1e-5, norms=norms)
 
 
 def test_a_pipeline_measures_fewer_rows_than_it_has_stages(processes, recipe_file, load_recipe, tmp_path):
@@ -189,7 +198,9 @@ def test_so_do_compiled_blocks(processes, recipe_file, load_recipe, tmp_path):
 
 
 def test_the_table_knows_every_layer_that_has_weights():
-    everything = GPTConfig(n_layer=1, d_model=8, n_head=2, vocab_size=9, learned_positions=True, gated=True, n_norm=2)
+    everything = GPTConfig(
+        n_layer=1, d_model=8, n_head=2, vocab_size=9, learned_positions=True, gated=True, n_norm=2, qk_norm=True
+    )
     with torch.device("meta"):
         names = {name.rpartition(".")[0] for name, _ in GPT(everything).named_parameters()}
     assert {name.rpartition(".")[2] for name in names} == set(TENSOR_STYLES)

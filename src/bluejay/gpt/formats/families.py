@@ -11,12 +11,13 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.rotary import ROPE_KEYS, llama_keys, llama_rope, neox_keys, neox_rope
 from bluejay.gpt.formats.values import REFUSED, Values, flag, positive, refuse, whole, wrong
 from bluejay.gpt.formats.windows import (
+    QWEN_WINDOW_KEYS,
     mistral_keys,
     mistral_window,
     neo_locals,
     neo_types,
-    qwen2_keys,
-    qwen2_window,
+    qwen_keys,
+    qwen_window,
 )
 from bluejay.recipe import check
 
@@ -55,7 +56,7 @@ class Family:
     transposed: bool = False
     """Whether matrices of the blocks are stored as (in, out), as in GPT-2's Conv1D."""
     read: Callable[[Values], Values] = lambda values: {}
-    """Fields of GPTConfig that do not correspond to a single key, from `config.json`."""
+    """Fields of GPTConfig that do not correspond to a single key, from `config.json` with the `defaults`."""
     write: Callable[[GPTConfig], Values] = lambda config: {}
     """Keys of `config.json` that do not correspond to a single field."""
     own_keys: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ NEO_KEYS = GPT2_KEYS | {
     "n_ctx": "max_position_embeddings",
     "window": "window_size",
 }
+ATTENTION_BIAS = {"qkv_bias": "attention_bias", "out_bias": "attention_bias"}
 NEOX_KEYS = GPT2_KEYS | {
     "n_layer": "num_hidden_layers",
     "d_model": "hidden_size",
@@ -108,9 +110,8 @@ NEOX_KEYS = GPT2_KEYS | {
     "n_ctx": "max_position_embeddings",
     "norm_eps": "layer_norm_eps",
     "activation": "hidden_act",
-    "qkv_bias": "attention_bias",
-    "out_bias": "attention_bias",
     "parallel": "use_parallel_residual",
+    **ATTENTION_BIAS,
 }
 LLAMA_KEYS = GPT2_KEYS | {
     "n_layer": "num_hidden_layers",
@@ -150,7 +151,7 @@ LLAMA = Family(
         "gated": True,
         "head_bias": False,
     },
-    keys=LLAMA_KEYS | {"qkv_bias": "attention_bias", "out_bias": "attention_bias", "mlp_bias": "mlp_bias"},
+    keys=LLAMA_KEYS | ATTENTION_BIAS | {"mlp_bias": "mlp_bias"},
     defaults=LLAMA_DEFAULTS | {"attention_bias": False, "mlp_bias": False},
     read=llama_rope,
     own_keys=ROPE_KEYS,
@@ -162,6 +163,8 @@ LLAMA = Family(
         "layers.{}.self_attn.q_proj": "blocks.{}.attention.q",
         "layers.{}.self_attn.k_proj": "blocks.{}.attention.k",
         "layers.{}.self_attn.v_proj": "blocks.{}.attention.v",
+        "layers.{}.self_attn.q_norm": "blocks.{}.attention.q_norm",
+        "layers.{}.self_attn.k_norm": "blocks.{}.attention.k_norm",
         "layers.{}.self_attn.o_proj": "blocks.{}.attention.out",
         "layers.{}.post_attention_layernorm": "blocks.{}.mlp_norm",
         "layers.{}.mlp.gate_proj": "blocks.{}.mlp.gate",
@@ -170,7 +173,18 @@ LLAMA = Family(
         "norm": "norm",
     },
 )
-"""Llama's layout, of which Mistral's and Qwen2's are variants in which no key states the biases."""
+"""Llama's layout, of which Mistral's, Qwen2's and Qwen3's are variants in which no key states some biases."""
+
+QWEN2 = replace(
+    LLAMA,
+    architecture="Qwen2ForCausalLM",
+    common=LLAMA.common | {"mlp_bias": False, "qkv_bias": True},
+    keys=LLAMA_KEYS,
+    defaults=LLAMA_DEFAULTS,
+    read=lambda values: llama_rope(values) | qwen_window(values),
+    own_keys=(*ROPE_KEYS, *QWEN_WINDOW_KEYS),
+    write=lambda config: llama_keys(config) | qwen_keys(config),
+)
 
 FAMILIES = {
     "gptj": Family(
@@ -272,15 +286,13 @@ FAMILIES = {
         own_keys=(*ROPE_KEYS, "sliding_window"),
         write=lambda config: llama_keys(config) | mistral_keys(config),
     ),
-    "qwen2": replace(
-        LLAMA,
-        architecture="Qwen2ForCausalLM",
-        common=LLAMA.common | {"mlp_bias": False, "qkv_bias": True},
-        keys=LLAMA_KEYS,
-        defaults=LLAMA_DEFAULTS,
-        read=lambda values: llama_rope(values) | qwen2_window(values),
-        own_keys=(*ROPE_KEYS, "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
-        write=lambda config: llama_keys(config) | qwen2_keys(config),
+    "qwen2": QWEN2,
+    "qwen3": replace(
+        QWEN2,
+        architecture="Qwen3ForCausalLM",
+        common=LLAMA.common | {"mlp_bias": False, "qk_norm": True},
+        keys=LLAMA_KEYS | ATTENTION_BIAS,
+        defaults=LLAMA_DEFAULTS | {"attention_bias": False, "head_dim": 128},
     ),
 }
 
@@ -324,7 +336,7 @@ def from_hugging_face(values: Values) -> GPTConfig:
     refuse(values, {key: only for key, only in REFUSED.items() if key not in family.own_keys}, kind)
     given = values | {key: value for key, value in family.defaults.items() if values.get(key) is None}
     fields = {ours: field_value(given, ours, key) for ours, key in family.keys.items()}
-    return check(GPTConfig, family.common | {"family": kind} | fields | family.read(values), "config")
+    return check(GPTConfig, family.common | {"family": kind} | fields | family.read(given), "config")
 
 
 def field_value(values: Values, ours: str, key: str) -> Any:

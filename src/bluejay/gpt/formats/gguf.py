@@ -1,5 +1,5 @@
-"""Models in GGUF files, llama.cpp's format: GPT-2, GPT-NeoX, Llama with Mistral, and Qwen2. Quantised tensors are
-decoded when read.
+"""Models in GGUF files, llama.cpp's format: GPT-2, GPT-NeoX, Llama with Mistral, Qwen2 and Qwen3. Quantised tensors
+are decoded when read.
 
 Names, the order of rows and the meaning of fields follow llama.cpp's `convert_hf_to_gguf.py`.
 """
@@ -21,17 +21,17 @@ from bluejay.gpt.formats.companions import CARD, LICENCE_KEYS, Companions, card_
 from bluejay.gpt.formats.families import FAMILIES
 from bluejay.gpt.formats.gguf_file import GGUFFile, read_parts
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer, named_ids
-from bluejay.gpt.formats.rotary import linear_scaling
+from bluejay.gpt.formats.rotary import FAST_TURNS, SLOW_TURNS, linear_scaling, yarn_attention
 from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import rotary_angles, weight_shapes
 from bluejay.recipe import check
 
-ARCHITECTURES = {"gpt2": "gpt2", "gptneox": "gpt_neox", "llama": "llama", "qwen2": "qwen2"}
+ARCHITECTURES = {"gpt2": "gpt2", "gptneox": "gpt_neox", "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """`general.architecture` -> family. A Mistral is a `llama`, whose arithmetic it has without a window."""
 REORDERED = ("llama", "mistral")
 """Families whose rows of q and k have another order in the file."""
-LLAMAS = (*REORDERED, "qwen2")
+LLAMAS = (*REORDERED, "qwen2", "qwen3")
 """Families that have RMS norms, and q, k and v apart."""
 CONFIG_KEYS = {
     "n_layer": "block_count",
@@ -44,6 +44,10 @@ CONFIG_KEYS = {
 REFUSED = {
     "attention.causal": True,
     "rope.scaling.attn_factor": 1.0,
+    "rope.scaling.yarn_ext_factor": 1.0,
+    "rope.scaling.yarn_log_multiplier": 0.0,
+    "rope.scaling.yarn_beta_fast": FAST_TURNS,
+    "rope.scaling.yarn_beta_slow": SLOW_TURNS,
     "expert_count": 0,
     "attention.sliding_window": 0,
     "attention.scale": 0.0,
@@ -54,9 +58,10 @@ REFUSED = {
     "embedding_scale": 1.0,
 }
 """Field -> the only value that is accepted if the field is present."""
+YARN_ATTENTION = "rope.scaling.yarn_attn_factor"
 ROPE_FIELDS = {
     *("rope.dimension_count", "rope.freq_base", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor"),
-    *("rope.scaling.original_context_length", "rope.scaling.finetuned"),
+    *("rope.scaling.original_context_length", "rope.scaling.finetuned", YARN_ATTENTION),
 }
 KNOWN_FIELDS = {
     *("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.head_count_kv"),
@@ -71,6 +76,8 @@ BLOCK_TENSORS = {
     "attention.q": "attn_q",
     "attention.k": "attn_k",
     "attention.v": "attn_v",
+    "attention.q_norm": "attn_q_norm",
+    "attention.k_norm": "attn_k_norm",
     "attention.out": "attn_output",
     "mlp_norm": "ffn_norm",
     "mlp.gate": "ffn_gate",
@@ -190,7 +197,7 @@ def read_config(file: GGUFFile) -> GPTConfig:
 
 
 def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a model with rotary positions: GPT-NeoX, Llama, Qwen2."""
+    """The fields of a model with rotary positions: all but GPT-2."""
 
     def optional(key: str, default: Any) -> Any:
         return field(own, architecture, key) if key in own else default
@@ -200,9 +207,19 @@ def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dic
     # The older field holds the factor by itself, and must be read indefinitely (ggml's docs/gguf.md).
     factor = optional("rope.scaling.factor", optional("rope.scale_linear", 1.0))
     kind = own.get("rope.scaling.type", "linear")
-    if kind not in ("none", "linear"):
-        raise ValueError(f"{architecture}.rope.scaling.type is {kind!r}; bluejay reads 'none' and 'linear'")
+    if kind not in ("none", "linear", "yarn"):
+        raise ValueError(f"{architecture}.rope.scaling.type is {kind!r}; bluejay reads 'none', 'linear' and 'yarn'")
     scaling = linear_scaling(float(factor)) if kind == "linear" else None
+    if kind == "yarn" and factor != 1:
+        n_ctx = optional("rope.scaling.original_context_length", given["n_ctx"])
+        attention_factor = yarn_attention(factor)
+        stated = optional(YARN_ATTENTION, 1.0)  # llama.cpp does not compute with it
+        if stated != 1 and not math.isclose(stated, attention_factor, rel_tol=1e-4):
+            raise ValueError(
+                f"{architecture}.{YARN_ATTENTION} is {stated}; with the factor {factor}, llama.cpp and bluejay "
+                f"compute {attention_factor:g}"
+            )
+        scaling = RotaryScaling(float(factor), SLOW_TURNS, FAST_TURNS, n_ctx, "whole_pairs", attention_factor)
     fields = {
         "rotary_dim": rotated,
         "rotary_base": optional("rope.freq_base", 10000.0),

@@ -116,7 +116,7 @@ def byte_level_bpe(
 ) -> tokenizers.Tokenizer:
     """A byte-level BPE that splits text into words in the way that `tokenizer.ggml.pre` names."""
     # Files older than this field use GPT-2's way, or belong to models whose text llama.cpp then split wrongly.
-    pre = own.get("pre", "gpt-2" if architecture not in ("llama", "qwen2") else None)
+    pre = own.get("pre", "gpt-2" if architecture in ("gpt2", "gptneox") else None)
     if pre not in WORDS:
         known = ", ".join(map(repr, WORDS))
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")

@@ -1,4 +1,4 @@
-"""GGUF files for llama.cpp: the inverse of `gguf`, for GPT-2, GPT-NeoX, Llama, Mistral and Qwen2.
+"""GGUF files for llama.cpp: the inverse of `gguf`, for GPT-2, GPT-NeoX, Llama, Mistral, Qwen2 and Qwen3.
 
 Tensors and fields are those of llama.cpp's `convert_hf_to_gguf.py`; blocks are rounded by the `gguf` package.
 """
@@ -36,7 +36,7 @@ from bluejay.gpt.formats.gguf import (
 )
 from bluejay.gpt.formats.gguf_file import GGUFFile, GGUFTensor
 from bluejay.gpt.formats.gguf_vocabulary import vocabulary
-from bluejay.gpt.formats.rotary import ALL_SLOW
+from bluejay.gpt.formats.rotary import is_llama3
 from bluejay.gpt.formats.tensors import StoredModel, check_finite, converted, tokenizer_of
 from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import rotary_frequencies, weight_shapes
@@ -161,8 +161,11 @@ def fields_of(config: GPTConfig) -> dict[str, Any]:
     fields |= {f"attention.layer_norm_{rms}epsilon": config.norm_eps, "vocab_size": config.vocab_size}
     if config.family != "gpt2":
         fields |= {"rope.dimension_count": config.n_rotary, "rope.freq_base": float(config.rotary_base)}
-        if (scaling := config.rotary_scaling) and scaling.low == ALL_SLOW:
-            fields |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
+        scaling = config.rotary_scaling
+        if scaling is not None and not is_llama3(scaling):
+            kind = "linear" if scaling.ramp == "turns" else "yarn"
+            fields |= {"rope.scaling.type": kind, "rope.scaling.factor": float(scaling.factor)}
+            fields |= {"rope.scaling.original_context_length": scaling.n_ctx} if kind == "yarn" else {}
     if config.family == "gpt_neox":
         fields["use_parallel_residual"] = config.parallel
     if config.family in LLAMAS:
@@ -191,7 +194,7 @@ def tensors(config: GPTConfig, kind: GGMLQuantizationType) -> Iterator[Target]:
         wanted = Q8_0 if kind == Q4_0 and weight == head else kind
         yield Target(name, parts, whole, fitting(wanted, module, whole))
     scaling = config.rotary_scaling
-    if scaling is not None and scaling.low != ALL_SLOW and ARCHITECTURE_OF[config.family] == "llama":
+    if scaling is not None and is_llama3(scaling) and ARCHITECTURE_OF[config.family] == "llama":
         yield Target(ROTARY_FACTORS, (), (config.n_rotary // 2,), F32)
 
 
@@ -223,6 +226,8 @@ def check_config(config: GPTConfig, fields: dict[str, Any], targets: list[Target
     same |= {"family": ARCHITECTURES[architecture]}
     if config.family == "gpt_neox":  # zeros are written for absent biases, and a tied matrix twice
         same |= dict.fromkeys(BIASES, True) | {"tied": False}
+    if architecture in ("qwen2", "qwen3"):  # llama.cpp has no tensor for it
+        found["out_bias"] = False
     for name, value in (meant | same).items():
         if found[name] != value:
             other = "none" if found[name] is None else found[name]

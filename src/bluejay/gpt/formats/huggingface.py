@@ -20,6 +20,7 @@ from bluejay.gpt.formats.families import (
     stored_tensors,
     to_hugging_face,
 )
+from bluejay.gpt.formats.rotary import yarn_context
 from bluejay.gpt.formats.tensors import (
     DTYPES,
     SHARD_BYTES,
@@ -59,6 +60,11 @@ def read_config(path: Path) -> tuple[GPTConfig, Any]:
         config = from_hugging_face(values)
         if unknown := unknown_keys(values, known_keys(values)):
             say(f"{file}: bluejay does not know {', '.join(unknown)}, and computes as if it were not there")
+        if (reach := yarn_context(config)) > config.n_ctx:
+            say(
+                f"{file}: YaRN makes contexts of {reach:,} tokens, but max_position_embeddings is {config.n_ctx}, "
+                f"which counts; set it to {reach} for longer texts"
+            )
         return config, quantization
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from bluejay.gpt.config import GPTConfig, RotaryScaling
-from bluejay.gpt.formats.values import Values, positive, whole, wrong
+from bluejay.gpt.formats.values import Values, flag, positive, whole, wrong
 from bluejay.progress import say
 
 ALL_SLOW = 1e30
@@ -17,7 +17,21 @@ ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta", "rotary_pct", "rot
 ROPE_KEYS += (FIRST_CONTEXT,)
 """Keys of `config.json` that hold rotary settings."""
 UNUSED = (FIRST_CONTEXT, "finetuned")
-"""Rotary settings that do not matter for the kinds `default` and `linear`."""
+"""Rotary settings that the kinds `default` and `linear` do not compute with."""
+USED = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("factor", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate"),
+}
+"""Kind of scaling -> its settings, of which YaRN has all but the first by default."""
+FAST_TURNS, SLOW_TURNS = 32.0, 1.0
+"""YaRN's `beta_fast` and `beta_slow` (Peng et al. 2023, section 3.2)."""
+
+
+def is_llama3(scaling: RotaryScaling) -> bool:
+    """Whether a scaling of positions is Llama 3.1's, neither linear nor YaRN."""
+    return scaling.ramp == "turns" and scaling.low != ALL_SLOW
 
 
 def linear_scaling(factor: float) -> RotaryScaling | None:
@@ -41,23 +55,55 @@ def rope(values: Values) -> Values:
     kind = given.pop("rope_type", old_kind)
     theta = positive(values, "rope_theta", positive(values, "rotary_emb_base", 10000.0))
     base = positive({"rope_theta": theta} | given, "rope_theta")
-    scaling = None
-    if kind == "llama3":
-        low, high = positive(given, "low_freq_factor"), positive(given, "high_freq_factor")
-        stated = (values.get(FIRST_CONTEXT), given.get(FIRST_CONTEXT), values.get("max_position_embeddings"))
-        n_ctx = whole({FIRST_CONTEXT: next((one for one in stated if one is not None), None)}, FIRST_CONTEXT)
-        scaling = RotaryScaling(positive(given, "factor"), low, high, n_ctx)
-    elif kind == "linear":
-        scaling = linear_scaling(positive(given, "factor"))
-    elif kind != "default":
-        raise ValueError(f"rope_type is {kind!r}; bluejay reads 'default', 'linear' and 'llama3'")
-    used = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}[kind]
-    unknown = given.keys() - {"rope_theta", "partial_rotary_factor", *UNUSED, *used}
+    if not isinstance(kind, str) or kind not in USED:
+        raise ValueError(f"rope_type is {kind!r}; bluejay reads {', '.join(map(repr, USED))}")
+    unknown = given.keys() - {"rope_theta", "partial_rotary_factor", *UNUSED, *USED[kind]}
     if kind == "default" and given.get("factor") in (1, None):
         unknown.discard("factor")
     if unknown:
         raise ValueError(f"the rope_type {kind!r} has {min(unknown)}, which bluejay does not compute")
+    scaling = None
+    if kind == "llama3":
+        low, high = positive(given, "low_freq_factor"), positive(given, "high_freq_factor")
+        scaling = RotaryScaling(positive(given, "factor"), low, high, first_context(values, given))
+    elif kind == "linear":
+        scaling = linear_scaling(positive(given, "factor"))
+    elif kind == "yarn":
+        scaling = yarn(values, given)
     return {"rotary_base": base, "rotary_scaling": scaling and dataclasses.asdict(scaling)}
+
+
+def first_context(values: Values, given: Values) -> int:
+    """The length of contexts before positions were scaled. Raises ValueError."""
+    stated = (values.get(FIRST_CONTEXT), given.get(FIRST_CONTEXT), values.get("max_position_embeddings"))
+    return whole({FIRST_CONTEXT: next((one for one in stated if one is not None), None)}, FIRST_CONTEXT)
+
+
+def yarn(values: Values, given: Values) -> RotaryScaling | None:
+    """YaRN's scaling, from the entries `given`; None if it changes nothing. Raises ValueError, naming the entry."""
+    n_ctx, longest = first_context(values, given), whole(values, "max_position_embeddings")
+    factor = positive(given, "factor", longest / n_ctx if longest > n_ctx else None)
+    fast, slow = positive(given, "beta_fast", FAST_TURNS), positive(given, "beta_slow", SLOW_TURNS)
+    attention_factor = yarn_attention(factor)
+    if given.get("mscale") and given.get("mscale_all_dim"):
+        attention_factor = yarn_attention(factor, positive(given, "mscale"))
+        attention_factor /= yarn_attention(factor, positive(given, "mscale_all_dim"))
+    ramp = "whole_pairs" if flag({"truncate": True} | given, "truncate") else "pairs"
+    attention_factor = positive(given, "attention_factor", attention_factor)
+    same = factor == attention_factor == 1
+    return None if same else RotaryScaling(factor, slow, fast, n_ctx, ramp, attention_factor)
+
+
+def yarn_attention(factor: float, weight: float = 1.0) -> float:
+    """The factor on rotated queries and keys at which contexts that are `factor` times as long have the least
+    perplexity (Peng et al. 2023, equation 22)."""
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+
+def yarn_context(config: GPTConfig) -> int:
+    """The length of contexts, in tokens, that YaRN was set up for; 0 for a model without it."""
+    scaling = config.rotary_scaling
+    return int(scaling.n_ctx * scaling.factor) if scaling is not None and scaling.ramp != "turns" else 0
 
 
 def rotated_share(values: Values, old_key: str, default: float) -> float:
@@ -93,6 +139,13 @@ def scaling_keys(config: GPTConfig) -> Values:
         return {"rope_type": "default"}
     if scaling.low == ALL_SLOW:
         return {"rope_type": "linear", "factor": scaling.factor}
+    if scaling.ramp != "turns":
+        own = {"beta_fast": scaling.high, "beta_slow": scaling.low, FIRST_CONTEXT: scaling.n_ctx}
+        if scaling.ramp == "pairs":
+            own["truncate"] = False
+        if scaling.attention_factor != yarn_attention(scaling.factor):
+            own["attention_factor"] = scaling.attention_factor
+        return {"rope_type": "yarn", "factor": scaling.factor, **own}
     return {
         "rope_type": "llama3",
         "factor": scaling.factor,

@@ -8,9 +8,11 @@ from bluejay.gpt.formats.values import Values, flag, whole, wrong
 MOST_LAYERS = 100_000
 """Layers of a model each of which is local or global."""
 WINDOW = 4096
-"""The window of Mistral and Qwen2 where `sliding_window` is missing; where it is null there is none."""
+"""The window of Mistral and Qwen where `sliding_window` is missing; where it is null there is none."""
 FIRST_LOCAL = 28
-"""The first local layer of a Qwen2 where `max_window_layers` is missing."""
+"""The first local layer of a Qwen where `max_window_layers` is missing."""
+QWEN_WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+"""Keys of `config.json` that `qwen_window` understands."""
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 """Kinds of layers in `layer_types`."""
 
@@ -51,7 +53,7 @@ def neo_types(config: GPTConfig) -> Values:
 
 
 def sliding_window(values: Values) -> int | None:
-    """The window of Mistral and Qwen2, in tokens; None if there is none. Raises ValueError for what is no number."""
+    """The window of Mistral and Qwen, in tokens; None if there is none. Raises ValueError for what is no number."""
     return None if values.get("sliding_window", WINDOW) is None else whole(values, "sliding_window", WINDOW)
 
 
@@ -67,9 +69,10 @@ def mistral_keys(config: GPTConfig) -> Values:
     return {"sliding_window": config.window}
 
 
-def qwen2_window(values: Values) -> Values:
-    """Qwen2's window, if `use_sliding_window` is true, in the layers that `layer_types` lists, or else in those from
-    `max_window_layers` on. Raises ValueError, naming the key, for a list that is none of these layers' kinds."""
+def qwen_window(values: Values) -> Values:
+    """The window of Qwen2 and Qwen3, if `use_sliding_window` is true, in the layers that `layer_types` lists, or else
+    in those from `max_window_layers` on. Raises ValueError, naming the key, for a list that is none of these layers'
+    kinds."""
     used = values.get("use_sliding_window") is not None and flag(values, "use_sliding_window")
     window = sliding_window(values) if used else None
     n_layer = layers(values, "num_hidden_layers")
@@ -88,8 +91,8 @@ def qwen2_window(values: Values) -> Values:
     return {"window": window, "local_layers": local} if local else {}
 
 
-def qwen2_keys(config: GPTConfig) -> Values:
-    """The inverse of `qwen2_window`."""
+def qwen_keys(config: GPTConfig) -> Values:
+    """The inverse of `qwen_window`."""
     local = config.local_layers
     return {
         "use_sliding_window": bool(local),

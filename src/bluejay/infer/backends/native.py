@@ -193,6 +193,7 @@ def native_config(config: GPTConfig) -> Any:
         "local_layers": list(config.local_layers),
         "activation": config.activation,
         "frequencies": [] if config.rotary == "none" else rotary_frequencies(config).tolist(),
+        "rotary_factor": config.rotary_factor,
     }
     for name, value in values.items():
         setattr(fields, name, value)

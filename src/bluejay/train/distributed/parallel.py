@@ -77,6 +77,7 @@ NORM = (
     SequenceParallel(),
     PrepareModuleOutput(output_layouts=Shard(1), desired_output_layouts=Replicate(), use_local_output=False),
 )
+HEAD_NORM = (SequenceParallel(sequence_dim=2, use_local_output=True),)  # it normalises the heads of its process
 TENSOR_STYLES: dict[str, tuple[ParallelStyle, ...]] = {
     "embed": EMBEDDING,
     "position": EMBEDDING,
@@ -85,6 +86,8 @@ TENSOR_STYLES: dict[str, tuple[ParallelStyle, ...]] = {
     "q": COLUMN_WISE,
     "k": COLUMN_WISE,
     "v": COLUMN_WISE,
+    "q_norm": HEAD_NORM,
+    "k_norm": HEAD_NORM,
     "out": ROW_WISE,
     "gate": COLUMN_WISE,
     "up": COLUMN_WISE,
