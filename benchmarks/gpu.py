@@ -1,11 +1,12 @@
 """What a GPU makes of the code: equality with the CPU, and speed and memory of training and of decoding.
 
-    python benchmarks/gpu.py --part a --output a.jsonl     training; under five minutes on an H100
-    python benchmarks/gpu.py --part b --output b.jsonl     larger models and decoding; likewise
+    python benchmarks/gpu.py --part a --output a.jsonl     equality with the CPU, training
+    python benchmarks/gpu.py --part b --output b.jsonl     GPT-J-6B, larger models
 
-Each check has a process of its own, so that one that fails or hangs leaves the others alone. Checks go in rounds: those
-of a round build and compile at the same time, then measure one after the other. Every figure is a JSON line, written as
-soon as it is known. `--tiny` rehearses all of it on a CPU in seconds, without compiling.
+Each check has a process of its own, so that one that fails or hangs leaves the others alone. Checks go in rounds, the
+most important ones first: those of a round build and compile at the same time, then measure one after the other. Every
+figure is a JSON line, written as soon as it is known. A part ends after `--seconds`, whatever is left of it. `--tiny`
+rehearses all of it on a CPU, without compiling.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -35,6 +37,9 @@ DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia")
 """One of them is there where a GPU is; to ask CUDA would spoil it for the processes of the checks."""
 PREPARATION, MEASUREMENT = 90.0, 45.0
 """Seconds that a check may take, at most, to build and compile, and to measure."""
+SECONDS_TO_END = 5.0
+"""How long a killed process is waited for, whose driver may be busy."""
+TIME_IS_UP = "left out: the time is up"
 
 
 class Log:
@@ -57,6 +62,7 @@ class Log:
 
 def work(check: Check, setting: Setting, turn: Connection) -> None:
     """The process of a check: prepare, wait for its turn, measure."""
+    sys.stdout = sys.stderr  # standard output has nothing but rows
     try:
         if setting.tiny:
             torch.set_num_threads(1)
@@ -81,8 +87,13 @@ def work(check: Check, setting: Setting, turn: Connection) -> None:
         turn.send(("error", text))
 
 
-def run_round(checks: Sequence[Check], setting: Setting, log: Log) -> None:
-    """Prepare the checks of a round together, then measure each by itself."""
+def run_round(checks: Sequence[Check], setting: Setting, log: Log, end: float) -> None:
+    """Prepare the checks of a round together, then measure each by itself. At `end`, by the clock of `time.monotonic`,
+    what is not done is left out."""
+    if time.monotonic() > end:
+        for check in checks:
+            log.write(check, error=TIME_IS_UP)
+        return
     context: Any = multiprocessing.get_context(start_method())
     pipes: dict[Connection, tuple[Check, Any]] = {}
     for check in checks:
@@ -92,7 +103,7 @@ def run_round(checks: Sequence[Check], setting: Setting, log: Log) -> None:
         theirs.close()
         pipes[mine] = check, process
     ready: list[Connection] = []
-    pending, deadline = list(pipes), time.monotonic() + PREPARATION
+    pending, deadline = list(pipes), min(end, time.monotonic() + PREPARATION)
     while pending and (left := deadline - time.monotonic()) > 0:
         for pipe in wait(pending, left):
             assert isinstance(pipe, Connection)
@@ -100,21 +111,25 @@ def run_round(checks: Sequence[Check], setting: Setting, log: Log) -> None:
             if receive(pipe, pipes[pipe][0], log) == "ready":
                 ready.append(pipe)
     for pipe in pending:
-        log.write(pipes[pipe][0], error=f"not ready within {PREPARATION:.0f} s")
+        why = TIME_IS_UP if time.monotonic() > end else f"not ready within {PREPARATION:.0f} s"
+        log.write(pipes[pipe][0], error=why)
         pipes[pipe][1].kill()
     for pipe in [pipe for pipe in pipes if pipe in ready]:
         check, process = pipes[pipe]
-        deadline = time.monotonic() + MEASUREMENT
-        pipe.send("go")
+        deadline = min(end, time.monotonic() + MEASUREMENT)
+        with suppress(BrokenPipeError):  # it ended since it was ready, which the next message says
+            pipe.send("go")
         state = "row"
         while state == "row":
             if not pipe.poll(max(0.0, deadline - time.monotonic())):
-                log.write(check, error=f"not measured within {MEASUREMENT:.0f} s")
+                why = TIME_IS_UP if time.monotonic() > end else f"not measured within {MEASUREMENT:.0f} s"
+                log.write(check, error=why)
                 break
             state = receive(pipe, check, log)
         process.kill()
     for _, process in pipes.values():
-        process.join()
+        process.kill()
+        process.join(SECONDS_TO_END)
 
 
 @cache
@@ -153,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("a", "b"), default="a")
     parser.add_argument("--output", type=Path, help="file to which the JSON lines are appended")
-    parser.add_argument("--seconds", type=float, default=290.0, help="no round begins after so many seconds")
+    parser.add_argument("--seconds", type=float, default=285.0, help="when to end, whatever is left (%(default)s)")
     parser.add_argument(
         "--only", nargs="*", help="run the checks whose numbers or names hold one of these, as one round"
     )
@@ -171,11 +186,7 @@ def main() -> None:
     if arguments.only:
         rounds = [rounds[0], [check for checks in rounds[1:] for check in checks if wanted(check, arguments.only)]]
     for checks in rounds:
-        if time.monotonic() - log.began > arguments.seconds:
-            for check in checks:
-                log.write(check, error="left out: the time is up")
-            continue
-        run_round(checks, setting, log)
+        run_round(checks, setting, log, log.began + arguments.seconds)
         peak = next((row["peak_tflops"] for row in log.rows if "peak_tflops" in row), H100_PEAK / 1e12)
         setting = dataclasses.replace(setting, peak=1e12 * peak)
     card = next((row["card"] for row in log.rows if "card" in row), "none")

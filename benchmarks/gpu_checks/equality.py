@@ -1,6 +1,8 @@
 """Whether the device computes what the CPU does: logits, gradients and the course of training."""
 
 import contextlib
+import copy
+import itertools
 from collections.abc import Iterator
 from typing import Literal
 
@@ -8,8 +10,13 @@ import torch
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.gpt.model import GPT
+from bluejay.gpt.model import GPT, Linear
 from bluejay.gpt.presets import PRESETS, sized
+from bluejay.gpt.quantization.linear import PackedLinear
+from bluejay.gpt.quantization.packing import FORMATS, pack
+from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.replay import Replayed
+from bluejay.infer.backends.torch import TorchBackend
 from bluejay.train.data.batches import TrainBatch, document_starts
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
@@ -31,8 +38,17 @@ def families(setting: Setting) -> dict[str, GPTConfig]:
         "gpt_neo": sized(PRESETS["gpt-neo-125m"], 4, width, heads, local_layers=(1, 3), window=64, **fields),
         "gpt2": sized(PRESETS["gpt2"], 4, width, heads, **fields),
     }
-    llama = {"n_kv_head": 2, "d_ff": 3 * width, "rotary_dim": width // heads}
-    return found | {"llama": sized(PRESETS["smollm2-135m"], 4, width, heads, **llama, **fields)}
+    fields |= {"n_kv_head": 2, "d_ff": 3 * width, "rotary_dim": width // heads, "head_dim": width // heads}
+    windows = {"mistral": range(4), "qwen2": range(2, 4)}
+    for family, preset in (
+        ("llama", "smollm2-135m"),
+        ("mistral", "mistral-7b-v0.3"),
+        ("qwen2", "qwen2.5-0.5b"),
+        ("qwen3", "qwen3-0.6b"),
+    ):
+        local = {"window": 64, "local_layers": tuple(windows[family])} if family in windows else {}
+        found[family] = sized(PRESETS[preset], 4, width, heads, **fields, **local)
+    return found
 
 
 def passes(model: GPT, batch: TrainBatch, masks: bool, narrow: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -64,6 +80,58 @@ def compare(ours: tuple, reference: tuple) -> Row:
         "gradients": apart[worst],
         "worst": worst,
     }
+
+
+def packed(gpt: GPT, format: str) -> GPT:
+    """The model with its matrices in a quantised format."""
+    for name, linear in list(gpt.named_modules()):
+        if isinstance(linear, Linear):
+            gpt.set_submodule(name, PackedLinear(pack(linear.weight.detach(), FORMATS[format]), linear.bias))
+    return gpt.requires_grad_(False)
+
+
+def decoding(setting: Setting) -> Measure:
+    """Prompts of several lengths and then single tokens of every family, with q8 and q4 of one, against the CPU's
+    logits in float32. On a GPU single tokens are read in place and replayed; those of one family are compiled, too."""
+    torch.set_num_threads(setting.pick(4, 1))
+    torch.set_float32_matmul_precision("highest")
+    rows: list[Row] = []
+    for family, config in families(setting).items():
+        for format in (None, "q8", "q4") if family == "mistral" else (None,):
+            there = new_model(config, seed=0).requires_grad_(False)
+            there = packed(there, format) if format else there
+            for compiled in (False, True) if family == "mistral" else (False,):
+                apart = decoding_apart(there, setting.device, compiled)
+                rows.append({"family": family, "format": format, "compile": compiled, "logits": apart})
+
+    def measure() -> Iterator[Row]:
+        yield from rows
+
+    return measure
+
+
+def decoding_apart(reference: GPT, device: torch.device, compiled: bool) -> float:
+    """The largest difference of a logit from that of a forward pass on the CPU."""
+    backend = TorchBackend(copy.deepcopy(reference).to(device), 40, compiled=compiled)
+    backend.replayed = backend.replayed or Replayed(backend._decoded, device)
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(0, VOCABULARY, (n,), generator=generator) for n in (3, 90, 150, 70)]
+    pages, steps, furthest = [list(range(8 * i, 8 * i + 8)) for i in range(4)], 8, 0.0
+    expected = [reference(text[None])[0] for text in texts]
+    done = [len(text) - steps if len(text) > steps else 1 for text in texts]
+    for number in range(steps + 1):
+        mine = [i for i, text in enumerate(texts) if number == 0 or done[i] < len(text)]
+        begin = [0 if number == 0 else done[i] for i in mine]
+        ends = [done[i] if number == 0 else done[i] + 1 for i in mine]
+        new = [texts[i][first:end] for i, first, end in zip(mine, begin, ends, strict=True)]
+        starts = [0, *itertools.accumulate(map(len, new))]
+        batch = StepBatch.of(
+            torch.cat(new).tolist(), starts, begin, [pages[i] for i in mine], [end - 1 for end in starts[1:]]
+        )
+        for i, end, logits in zip(mine, ends, backend.step(batch).cpu(), strict=True):
+            furthest = max(furthest, float((logits - expected[i][end - 1]).abs().max()))
+            done[i] = end
+    return furthest
 
 
 def losses(config: GPTConfig, device: torch.device, kind: Literal["adamw", "muon"], steps: int) -> list[float]:

@@ -13,8 +13,11 @@ from torch import Tensor
 from bluejay import recipe as recipes
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.model import GPT, rotary_angles, weight_shapes
+from bluejay.gpt.model import GPT, Linear, rotary_angles, weight_shapes
 from bluejay.gpt.presets import PRESETS, sized
+from bluejay.gpt.quantization.format import BLOCK
+from bluejay.gpt.quantization.linear import PackedLinear
+from bluejay.gpt.quantization.packing import FORMATS, Packed, pack
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
 from bluejay.infer.sampling import SamplingParams
@@ -92,11 +95,30 @@ def engine_of(gpt: GPT, n: int, top_p: float | None, tokens: int, compiled: bool
     return engine
 
 
-def decode(setting: Setting, compiled: bool, cases: Sequence[tuple[int, float | None]]) -> Measure:
+def random_packed(gpt: GPT, format: str) -> GPT:
+    """The model with matrices of a quantised format, each of them 16 packed rows over and over."""
+    rows: dict[int, Packed] = {}
+    for name, linear in list(gpt.named_modules()):
+        if isinstance(linear, Linear):
+            (n_rows, columns), device = linear.weight.shape, linear.weight.device
+            if columns not in rows:
+                rows[columns] = pack(0.02 * torch.randn(BLOCK, columns), FORMATS[format])
+            one = rows[columns]
+            assert one.scales is not None
+            data, scales = (part.to(device).repeat(-(-n_rows // BLOCK), 1, 1) for part in (one.data, one.scales))
+            whole = Packed(one.format, (n_rows, columns), data, scales)
+            gpt.set_submodule(name, PackedLinear(whole, linear.bias))
+    return gpt.requires_grad_(False)
+
+
+def decode(
+    setting: Setting, compiled: bool, cases: Sequence[tuple[int, float | None]], format: str | None = None
+) -> Measure:
     """Tokens a second of the package's engine, and the share of the time that the model itself takes."""
     gpt = random_model(gpt_j(setting), setting, torch.bfloat16).requires_grad_(False)
     assert gpt.head.weight is not None
     gpt.head.weight.mul_(3)  # or the nucleus would be most of the vocabulary
+    gpt = random_packed(gpt, format) if format else gpt
     steps = setting.pick(24, 4)
     cases = setting.pick(cases, [(1, None), (2, 0.9)])
     if compiled:
@@ -121,12 +143,13 @@ def decode(setting: Setting, compiled: bool, cases: Sequence[tuple[int, float | 
                 "n": n,
                 "sampling": "greedy" if top_p is None else f"top-p {top_p}",
                 "compile": compiled,
+                "format": format or "bf16",
                 "tokens_per_s": round(made / seconds, 1),
                 "step_ms": round(1e3 * seconds / steps, 2),
                 "model_ms": round(1e3 * backend.seconds / steps, 2),
                 "memory_gb": round(peak_memory(setting.device), 2),
             }
-            if top_p is not None and not compiled and n in (1, 64):
+            if top_p is None and n in (1, 64):
                 yield {"n": n, **next(profiled(lambda engine=engine: engine.step(), setting))}
             del engine, backend
             peak_memory(setting.device, restart=True)
@@ -311,7 +334,8 @@ def adapters(setting: Setting) -> Measure:
     def measure() -> Iterator[Row]:
         peak_memory(setting.device, restart=True)
         ms = milliseconds(once, setting, 4, 1)
-        card = hardware.load(folder / "hardware/h100.toml", ["--devices", "1"])
+        named = torch.cuda.get_device_name() if setting.device.type == "cuda" else ""
+        card = hardware.load(folder / f"hardware/{'h200' if 'H200' in named else 'h100'}.toml", ["--devices", "1"])
         try:
             planned = plan(recipe, card)
             expected: Row = {
@@ -330,28 +354,22 @@ def adapters(setting: Setting) -> Measure:
     return measure
 
 
-BOTH = [(n, top_p) for n in (1, 8, 64) for top_p in (None, 0.9)]
+BOTH = [(n, top_p) for n in (1, 64, 8) for top_p in (None, 0.9)]
+GREEDY = [(1, None), (64, None)]
 ROUNDS = [
     [Check("A0", "card", card)],
     [
-        Check("B2", "GPT-J-6B, eager", partial(decode, compiled=False, cases=[*BOTH, (32, None), (32, 0.9)])),
-        Check("B3", "CUDA graph, compiled blocks", partial(graphs, compiled=True, slots=512, cases=BOTH)),
-    ],
-    [
-        Check("B1", "1.3 B, compiled blocks, masks", partial(large, compile=True, profile=True)),
-        Check(
-            "B1",
-            "1.3 B, compiled, bf16 residual",
-            partial(large, compile=True, changes=("bf16 residual",)),
-        ),
-    ],
-    [
-        Check("B1", "1.3 B, compiled blocks, no masks", partial(large, compile=True, masks=False)),
+        Check("B2", "GPT-J-6B, --compile", partial(decode, compiled=True, cases=BOTH)),
+        Check("B1", "1.3 B, compiled, masks", partial(large, compile=True, profile=True)),
         Check("B4", "GPT-J-6B, adapters", adapters),
     ],
     [
-        Check("B3", "CUDA graph, eager", partial(graphs, compiled=False, slots=512, cases=[(1, None), (64, 0.9)])),
-        Check("B3", "CUDA graph, 2,048 slots", partial(graphs, compiled=True, slots=2048, cases=[(1, None)])),
-        Check("B2", "GPT-J-6B, --compile", partial(decode, compiled=True, cases=[(1, None), (64, None)])),
+        Check("B2", "GPT-J-6B in q4, --compile", partial(decode, compiled=True, cases=GREEDY, format="q4")),
+        Check("B2", "GPT-J-6B in q8, --compile", partial(decode, compiled=True, cases=GREEDY, format="q8")),
+        Check("B2", "GPT-J-6B, eager", partial(decode, compiled=False, cases=[(1, None), (64, 0.9)])),
+    ],
+    [
+        Check("B3", "CUDA graph, compiled blocks", partial(graphs, compiled=True, slots=512, cases=GREEDY)),
+        Check("B1", "1.3 B, compiled, no masks", partial(large, compile=True, masks=False)),
     ],
 ]

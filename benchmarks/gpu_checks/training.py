@@ -1,7 +1,8 @@
 """Part a: equality with the CPU, attention, the loss head, and the speed and memory of training."""
 
-import statistics
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
@@ -16,11 +17,12 @@ from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.loss import head_loss
 from bluejay.train.optimizer import make_optimizer
-from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
-from bluejay.train.step import Step
+from bluejay.train.recipe import Data, Mixture, Optimizer, Train, TrainRecipe
+from bluejay.train.step import Figures, Step
 from gpu_checks import candidates
 from gpu_checks.attention import cudnn, flex, probe
-from gpu_checks.equality import equality
+from gpu_checks.equality import decoding, equality
+from gpu_checks.resumed import resumed
 from gpu_checks.rig import (
     H100_PEAK,
     Check,
@@ -70,6 +72,27 @@ def card(setting: Setting) -> Measure:
     return measure
 
 
+class Steps:
+    """Training steps as the trainer takes them on a GPU: the figures of a step are read when the next is launched."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.launched: deque[Figures] = deque()
+        self.losses: list[float] = []
+
+    def take(self, batch: TrainBatch) -> None:
+        """Launch a step with the batch, and read the one before."""
+        figures = self.step.launch(batch)
+        self.launched.append(figures)
+        self.step.update(1e-4, figures.refused((math.inf, math.inf)))
+        self.settle(but=1)
+
+    def settle(self, but: int = 0) -> None:
+        """Read the figures of all launched steps but the last ones."""
+        while len(self.launched) > but:
+            self.losses.append(self.launched.popleft().read().loss)
+
+
 def train(
     setting: Setting,
     config: GPTConfig,
@@ -78,6 +101,7 @@ def train(
     masks: bool = True,
     compile: bool = False,
     recompute: Literal["none", "selective", "full"] = "none",
+    optimizer: Literal["adamw", "muon"] = "adamw",
     changes: Sequence[str] = (),
     profile: bool = False,
 ) -> Measure:
@@ -91,6 +115,7 @@ def train(
         micro_batch_tokens=rows * length,
         compile=compile,
         recompute=recompute,
+        optimizer=Optimizer(kind=optimizer),
     )
     data = Data(train=(Mixture("none"),), valid="none", sequence_length=length)
     recipe = TrainRecipe("benchmark", data, train)
@@ -98,26 +123,23 @@ def train(
     end = config.vocab_size - 1
     stage = Stage(model, end if masks else None, train)
     precision = "bfloat16"
-    step = Step(recipe, World(setting.device), stage, make_optimizer(model, train.optimizer), precision)
+    steps = Steps(Step(recipe, World(setting.device), stage, make_optimizer(model, train.optimizer), precision))
     batch = random_batch(rows * parts, length, end, setting.pick(512, 16))
     first = random_batch(rows, length, end, setting.pick(512, 16))
 
-    def once() -> float:
-        loss = step.gradient(batch).loss
-        step.update(1e-4)
-        return loss
-
-    losses = [once() for _ in range(2)]
+    for _ in range(3):
+        steps.take(batch)
+    steps.settle()
 
     def measure() -> Iterator[Row]:
         peak_memory(setting.device, restart=True)
-        taken = []
-        for _ in range(setting.pick(4, 1)):
-            began = time.perf_counter()
-            losses.append(once())
-            synchronize(setting.device)
-            taken.append(time.perf_counter() - began)
-        seconds = statistics.median(taken)
+        synchronize(setting.device)
+        began, count = time.perf_counter(), setting.pick(6, 1)
+        for _ in range(count):
+            steps.take(batch)
+        steps.settle()
+        synchronize(setting.device)
+        seconds = (time.perf_counter() - began) / count
         tokens = rows * parts * length
         achieved = 3 * forward_flops(config, length) * tokens / seconds
         yield {
@@ -126,19 +148,20 @@ def train(
             "mfu": round(achieved / H100_PEAK, 4),
             "share_of_measured_peak": round(achieved / setting.peak, 4),
             "memory_gb": round(peak_memory(setting.device), 2),
-            "losses": [round(loss, 5) for loss in losses],
+            "losses": [round(loss, 5) for loss in steps.losses],
             "micro_batch": [rows, length],
             "masks": masks,
             "compile": compile,
             "recompute": recompute,
+            "optimizer": optimizer,
             "changes": list(changes),
         }
         pieces = TrainBatch(first.inputs, first.targets).to(setting.device)
         if profile:
             with torch.autocast(setting.device.type, torch.bfloat16):
-                yield from profiled(lambda: step.backward(pieces, 1 / (rows * length)), setting)
-            yield {"of": "a whole step", **next(profiled(once, setting))}
-            yield {"update_ms": round(milliseconds(step.optimizer.step, setting, 5), 3)}
+                yield from profiled(lambda: steps.step.backward(pieces, 1 / (rows * length)), setting)
+            yield {"of": "a whole step", **next(profiled(lambda: steps.take(batch), setting))}
+            yield {"update_ms": round(milliseconds(steps.step.optimizer.step, setting, 5), 3)}
 
     return measure
 
@@ -214,31 +237,32 @@ def head(setting: Setting) -> Measure:
     return measure
 
 
-NARROW = ("bf16 residual",)
 ROUNDS = [
     [Check("A0", "card", card)],
     [
-        Check("A4", "124 M, eager, masks", partial(step_of, profile=True)),
-        Check("A4", "124 M, compiled blocks, masks", partial(step_of, compile=True, profile=True)),
-        Check("A4", "124 M, compiled blocks, no masks", partial(step_of, compile=True, masks=False)),
+        Check("A4", "124 M, compiled, masks", partial(step_of, compile=True, profile=True)),
+        Check("A4", "124 M, compiled, masks, 32 rows", partial(step_of, rows=32, compile=True)),
         Check("A2", "equality with the CPU", equality),
+        Check("A3", "decoding's equality with the CPU", decoding),
+    ],
+    [
+        Check("A7", "a run that is resumed", resumed),
+        Check("A6", "selective, compiled", partial(step_of, compile=True, recompute="selective")),
+        Check("A6", "full, compiled", partial(step_of, compile=True, recompute="full")),
+        Check("A4", "124 M, compiled, Muon", partial(step_of, compile=True, optimizer="muon")),
+    ],
+    [
+        Check("A4", "124 M, eager, masks", partial(step_of, profile=True)),
+        Check("A5", "loss head", head),
+        Check("A4", "124 M, compiled, no masks", partial(step_of, compile=True, masks=False)),
     ],
     [
         Check("A1", "attention", probe),
-        Check("A4", "124 M, compiled, masks, 32 rows", partial(step_of, rows=32, compile=True)),
-        Check("A4", "124 M, compiled, bf16 residual", partial(step_of, compile=True, changes=NARROW)),
-        Check("A4", "124 M, compiled, stacked qkv", partial(step_of, compile=True, changes=("stacked qkv",))),
-        Check("A5", "loss head", head),
-    ],
-    [
-        Check("A6", "selective, compiled", partial(step_of, compile=True, recompute="selective")),
-        Check("A6", "full, compiled", partial(step_of, compile=True, recompute="full")),
-        Check("A6", "selective, eager", partial(step_of, masks=False, recompute="selective")),
-        Check("A6", "full, eager", partial(step_of, masks=False, recompute="full")),
-    ],
-    [
-        Check("A4", "124 M, eager, no masks", partial(step_of, masks=False)),
         Check("A1", "flex attention", flex),
         Check("A1", "cuDNN by documents", cudnn),
+    ],
+    [
+        Check("A4", "124 M, compiled, bf16 residual", partial(step_of, compile=True, changes=("bf16 residual",))),
+        Check("A4", "124 M, compiled, stacked qkv", partial(step_of, compile=True, changes=("stacked qkv",))),
     ],
 ]

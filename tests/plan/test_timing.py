@@ -47,6 +47,15 @@ def test_the_arithmetic_is_what_torch_counts(shape):
     assert (two - one) / 256 == pytest.approx(weights + score_flops(counted), rel=0.03)
 
 
+@pytest.mark.parametrize("window", [1, 100, 256, 1000])
+def test_attention_within_a_window_counts_what_a_token_looks_at(window):
+    visible = torch.ones(256, 256).tril().triu(1 - window).sum().item() / 256
+    whole = torch.ones(256, 256).tril().sum().item() / 256
+    found = score_flops(workload({"preset": "gpt-neo-125m", "window": window}))
+    share = (1 + visible / whole) / 2  # of two layers, one has the window
+    assert found / score_flops(workload(SHAPES["gpt-2"])) == pytest.approx(share, abs=0.004)
+
+
 def test_the_traffic_of_separate_operations_is_what_torch_dispatches():
     counted = workload(SHAPES["gpt-j"])
 

@@ -106,15 +106,23 @@ def occupancy(rows: int, columns: int, multiprocessors: int) -> float:
 
 
 def score_flops(load: Workload) -> float:
-    """FLOPs of a block's attention for each token: forward, backward and recomputation.
+    """FLOPs of attention for each token, forward, backward and recomputation, on average over the blocks.
 
-    Fused attention skips the masked half of the scores, and recomputes the scores in the backward pass
-    (FlashAttention-2, section 3.1: 2.5 times the forward pass). Recomputing "selective" stores its result.
+    Fused attention skips masked scores, and recomputes the scores in the backward pass (FlashAttention-2, section 3.1:
+    2.5 times the forward pass). Recomputing "selective" stores its result.
     """
     fused, kind = load.hardware.fused_attention, load.recipe.train.recompute
-    seen = load.recipe.data.sequence_length / (2 if fused else 1)
     again = kind == "full" or (kind == "selective" and not fused)
+    seen = visible(load) if fused else load.recipe.data.sequence_length
     return ((3.5 if fused else 3.0) + again) * 4 * load.config.n_head * load.config.d_head * seen
+
+
+def visible(load: Workload) -> float:
+    """Tokens that a token attends to, on average over the sequence and the blocks, some of which may have a window."""
+    config, length = load.config, load.recipe.data.sequence_length
+    window = min(config.window or length, length)
+    local = len(config.local_layers) / config.n_layer
+    return (1 - local) * length / 2 + local * (window - window**2 / (2 * length))
 
 
 def attention(load: Workload) -> float:
@@ -131,7 +139,7 @@ def traffic(load: Workload) -> float:
     fusible = (
         (4 + w) * config.n_norm * config.d_model  # norms: read the float32 stream, write
         + (8 + 2 * w) * config.d_model  # residual: read the stream and two outputs, write the stream
-        + (2 * w * (heads + keys) if config.n_rotary else 0)  # rotary: read, write
+        + 2 * w * (heads + keys) * (bool(config.n_rotary) + config.qk_norm)  # rotary, norms of heads: read, write
     )
     scores = 2 * w * (heads + keys)  # read queries, keys, values, write the result
     if not load.hardware.fused_attention:
@@ -167,7 +175,9 @@ def operations(load: Workload) -> float:
     recomputed operation passes through Python twice, because torch packs and unpacks what it saves by hooks.
     """
     config, train, lora = load.config, load.recipe.train, load.recipe.lora
-    forward = 25 + 20 * bool(config.n_rotary) + 6 * (config.norm == "rmsnorm") * config.n_norm + 4 * config.gated
+    of_heads = 2 * config.qk_norm
+    forward = 25 + of_heads + 20 * bool(config.n_rotary) + 4 * config.gated
+    forward += 6 * (config.norm == "rmsnorm") * (config.n_norm + of_heads)
     if train.compile:
         forward = 20
     if lora is not None:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import os
+import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.gpt.model import GPT
-from bluejay.infer.backends import StepBatch
+from bluejay.gpt.model import GPT, Linear
+from bluejay.gpt.quantization.linear import PackedLinear
+from bluejay.gpt.quantization.packing import FORMATS, pack
+from bluejay.infer.backends import StepBatch, decoding
 from bluejay.infer.backends.replay import Replayed
 from bluejay.infer.backends.torch import TorchBackend, allocate
 
@@ -137,8 +139,11 @@ def test_a_cache_larger_than_memory_is_refused_with_its_size():
         allocate((10**9, 10**9), torch.float32, torch.device("cpu"))
 
 
-def check_compiled_steps(config: GPTConfig) -> None:
+def check_compiled_steps(config: GPTConfig, format: str | None) -> None:
     gpt = random_gpt(dataclasses.replace(config, n_ctx=400), 0)
+    for name, linear in list(gpt.named_modules()) if format else ():
+        if isinstance(linear, Linear):
+            gpt.set_submodule(name, PackedLinear(pack(linear.weight, FORMATS[format]), linear.bias))
     tokens = [[(7 * i + j) % 50 for j in range(60 + 110 * i)] for i in range(3)]
     driver = Driver(gpt, list(range(N_PAGES)))
     driver.backend = TorchBackend(gpt, N_PAGES, PAGE, compiled=True)
@@ -148,14 +153,20 @@ def check_compiled_steps(config: GPTConfig) -> None:
         for i, logits in driver.step({i: [tokens[i][driver.done[i]]] for i in rows}).items():
             expected = gpt(torch.tensor([tokens[i][: driver.done[i]]]))[0, -1:]
             torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+    # One token, or any number of them, in a layer with a window or without, but not each layer and size by itself.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= (4 if config.window else 2)
+    # A step touches what it reads of the cache, and never copies the rest. Memory that is not touched takes no room.
+    one = TorchBackend(gpt, 200_000, PAGE, compiled=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    one.step(StepBatch.of([1], [0, 1], [0], [[0]], [0]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < one.keys_values.nbytes / 4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [0, 3, 4])
-def test_compiled_steps_give_the_same_logits(shape):
+@pytest.mark.parametrize(("shape", "format"), [(0, None), (3, "q8"), (4, "q4")])
+def test_compiled_steps_give_the_same_logits(shape, format):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
-    program = f"from tests.infer.backends import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
+    program = f"from tests.infer.backends import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}], {format!r})"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
@@ -205,16 +216,16 @@ def attend_in_torch(q, keys_values, pages, positions, page_size, scale, window):
 
 
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
-def test_steps_that_read_pages_in_place_have_one_shape_for_each_number_of_rows(shape):
-    check_pages_in_place(SHAPES[shape], attend_in_torch)
+def test_steps_that_read_pages_in_place_have_one_shape_for_each_number_of_rows(shape, monkeypatch):
+    monkeypatch.setattr(decoding, "attention_in_place", lambda: attend_in_torch)
+    check_pages_in_place(SHAPES[shape])
 
 
-def check_pages_in_place(config: GPTConfig, in_place: Callable[..., torch.Tensor] | None) -> None:
+def check_pages_in_place(config: GPTConfig) -> None:
     gpt, generator = random_gpt(dataclasses.replace(config, n_ctx=400), 0), np.random.default_rng(0)
     plain, placed = (Driver(gpt, generator.permutation(N_PAGES).tolist()) for _ in range(2))
     placed.backend.replayed = Replayed(placed.backend._decoded, placed.backend.device)
-    placed.backend.in_place = in_place
-    assert in_place is not None
+    placed.backend.in_place = True
     texts = {key: generator.integers(0, 50, n).tolist() for key, n in enumerate((3, 250, PAGE))}
     plain.step(texts), placed.step(texts)
     for step in range(10):  # past the end of a page, and past a multiple of keys
@@ -255,9 +266,7 @@ def test_any_gpu_records_while_other_threads_use_it_and_calls_what_it_cannot_rec
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 def test_pages_read_in_place_give_the_same_logits(shape):
     """The kernel for GPUs in Triton's interpreter, which has to be asked for before Triton is imported."""
-    check = f"t.check_pages_in_place(t.SHAPES[{shape}], attention_in_place())"
-    imports = "from bluejay.infer.backends.torch import attention_in_place"
-    program = f"{imports}; from tests.infer.backends import test_torch as t; {check}"
+    program = f"from tests.infer.backends import test_torch as t; t.check_pages_in_place(t.SHAPES[{shape}])"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=environment, check=True)
 

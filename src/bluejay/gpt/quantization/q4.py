@@ -83,7 +83,11 @@ class Q4(Format):
             PAIRS[kind] = pairs_of_values(*kind)
         pairs = PAIRS[kind]
         decoded = pairs.index_select(0, codes.flatten().int()).view(out.dtype).view(*codes.shape, 2)
-        torch.mul(decoded.transpose(-1, -2), scales, out=out.unflatten(-1, (2, -1)))
+        values, halves = decoded.transpose(-1, -2), out.unflatten(-1, (2, -1))
+        if torch.compiler.is_compiling():
+            halves.copy_(values * scales)  # torch.compile knows no `out=` of this layout; without it a CPU is faster
+        else:
+            torch.mul(values, scales, out=halves)
 
 
 def pairs_of_values(dtype: torch.dtype, device: torch.device) -> Int[Tensor, "256"]:

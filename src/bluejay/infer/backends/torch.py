@@ -9,9 +9,8 @@ tests/infer/backends/test_torch.py checks this with the installed torch, on one 
 on the rest of the batch, and equal seeds almost always give equal text.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer import sampling
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.decoding import DecodeCache, has_attention_in_place, with_compiled_blocks
 from bluejay.infer.backends.replay import Replayed
 from bluejay.infer.cache import pages_of, pages_of_all
 from bluejay.infer.exceptions import CacheError
@@ -81,8 +81,8 @@ class BlockGroup:
 class TorchBackend:
     """A GPT with a cache of `n_pages` pages of `page_size` tokens. Satisfies `bluejay.infer.backends.Backend`.
 
-    With `compiled`, steps of one token per sequence go through `torch.compile`; their bits then depend on the batch. On
-    CUDA they are also recorded as graphs (`bluejay.infer.backends.replay`).
+    With `compiled`, torch compiles the blocks of steps of one token per sequence; their bits then depend on the batch.
+    On CUDA these steps are also recorded as graphs (`bluejay.infer.backends.replay`).
     Raises CacheError when there is no memory for the cache.
     """
 
@@ -101,9 +101,9 @@ class TorchBackend:
         # A slice of whole blocks may reach past the last page.
         shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page_size + self.block, gpt.config.d_head)
         self.keys_values = allocate(shape, weight.dtype, weight.device)
-        # torch compiles it twice, the second time for any number of rows and keys; static shapes would reach its limit.
-        self.replayed = Replayed(torch.compile(self._decoded), self.device) if compiled else None
-        self.in_place = attention_in_place() if compiled and self.device.type == "cuda" else None
+        self.in_place = has_attention_in_place(self.device)
+        self.decoder = with_compiled_blocks(gpt) if compiled else gpt
+        self.replayed = Replayed(self._decoded, self.device) if compiled else None
 
     @classmethod
     def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
@@ -174,7 +174,7 @@ class TorchBackend:
         assert self.replayed is not None
         n_rows = 1 << (len(positions) - 1).bit_length()
         n_keys = self.config.n_ctx  # attention in place reads those up to a position, and so needs one shape
-        if self.in_place is None:
+        if not self.in_place:
             n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
         columns = np.arange(pages_of(n_keys, self.page_size)).clip(max=batch.pages.shape[1] - 1)
@@ -184,8 +184,8 @@ class TorchBackend:
     def _decoded(self, new: Int[Tensor, "3 B"], pages: Int[Tensor, "B P"]) -> Float[Tensor, "B V"]:
         """The logits after one token of each sequence; `new` has the tokens, their positions and their slots."""
         tokens, at, to = new
-        cache = DecodeCache(self.keys_values, self.config, to, pages, self.page_size, at, self.in_place)
-        return self.gpt(tokens[None], positions=at[None], cache=cache)[0].float()
+        cache = DecodeCache(self.keys_values, self.config, to, pages, at, self.page_size, self.in_place)
+        return self.decoder(tokens[None], positions=at[None], cache=cache)[0].float()
 
     @torch.inference_mode()
     def copy_page(self, source: int, target: int) -> None:
@@ -286,55 +286,6 @@ class PagedCache:
             (both, group.distance * slot, head, slot, 1),
             layer * self.keys_values.stride(0) + group.first * slot,
         )
-
-
-@dataclass(frozen=True)
-class DecodeCache:
-    """The view of the cache in a step of one token per sequence, all with the same number of keys, some masked."""
-
-    keys_values: Float[Tensor, "L 2 K slots H"]
-    config: GPTConfig
-    slots: Int[Tensor, " B"]
-    pages: Int[Tensor, "B P"]
-    """The pages of each sequence; those past its last one stand for masked keys."""
-    page_size: int
-    positions: Int[Tensor, " B"]
-    in_place: Callable[..., Tensor] | None
-    """As `attention_in_place`; without it the pages are copied together."""
-
-    def attend(
-        self, layer: int, q: Float[Tensor, "1 N B H"], k: Float[Tensor, "1 K B H"], v: Float[Tensor, "1 K B H"]
-    ) -> Float[Tensor, "1 N B H"]:
-        """Store a layer's new keys and values, then let every query attend to the visible keys of its sequence."""
-        keys_values = self.keys_values[layer]
-        keys_values.index_copy_(2, self.slots, torch.cat((k, v)))
-        window = self.config.window if layer in self.config.local_layers else None
-        if self.in_place is not None:
-            y = self.in_place(
-                q[0].transpose(0, 1), keys_values, self.pages, self.positions, self.page_size, self.config.scale, window
-            )
-            return y.transpose(0, 1)[None]
-        slots = self.pages[:, :, None] * self.page_size + torch.arange(self.page_size, device=q.device)
-        keys, values = keys_values[:, :, slots.flatten(1)].transpose(1, 2)
-        distance = self.positions[:, None] - torch.arange(keys.shape[2], device=q.device)
-        mask = distance >= 0
-        if window is not None:
-            mask = mask & (distance < window)
-        gqa = self.config.kv_heads != self.config.n_head
-        y = F.scaled_dot_product_attention(
-            q.transpose(0, 2), keys, values, attn_mask=mask[:, None, None], scale=self.config.scale, enable_gqa=gqa
-        )
-        return y.transpose(0, 2)
-
-
-def attention_in_place() -> Callable[..., Tensor] | None:
-    """The attention of a step of one token per sequence that reads pages in place (`bluejay.infer.backends.paged`);
-    None where there is no Triton, which comes with torch for GPUs."""
-    if find_spec("triton") is None:
-        return None
-    from bluejay.infer.backends.paged import attend
-
-    return attend
 
 
 def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:
