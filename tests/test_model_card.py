@@ -44,7 +44,7 @@ def test_a_run_is_repeated_in_as_many_processes_as_it_had(recorded, command, rel
     recipe.write_text(recipe.read_text().replace("replicate = 1\n", "replicate = 2\n"))
     assert f"bluejay train {released}/{command}" in model_card(released)
     shutil.rmtree(released / "corpora")
-    assert f"`bluejay train {released}/{command.strip()}`, with the corpora above" in model_card(released)
+    assert f"`bluejay train {released}/{command.strip()}`, with the data above" in model_card(released)
 
 
 def test_figures_of_other_weights_are_not_shown(released):
@@ -64,6 +64,12 @@ def test_figures_of_other_weights_are_not_shown(released):
     assert other.count("are of other weights; run `bluejay ") == 3
     assert f"`{released}/evaluation/report.json` are of other weights; run `{written[reports[0]]['command']}`" in other
     assert "95 % interval" in whole and "95 % interval" not in other and "| step-916 |" not in other
+
+
+def test_heads_of_a_run_that_kept_no_models_on_its_way_are_shown(released):
+    heads = json.loads((released / "heads.json").read_text())["scores"][-1]
+    (released / "heads.json").write_text(json.dumps(heads))
+    assert "| model |  |  | 3.2, 0.89 | 1.1, 0.90 |" in model_card(released)
 
 
 def test_a_figure_that_is_no_number_is_a_dash():

@@ -145,11 +145,16 @@ def test_what_is_saved_loads_as_the_same(tmp_path_factory: pytest.TempPathFactor
         (["--engine.power", "3.5"], "engine.power is 3.5: input should be a valid integer"),
         (["--engine.quiet", "1"], "engine.quiet is 1; it must be true or false"),
         (["--engine.ratios", "[true, 1]"], "engine.ratios.0 is True: input should be a valid number"),
+        (["--engine.ratios", "[1]"], "engine.ratios is [1]; it must have 2 values"),
+        (["--engine.ratios", "[1, 2, 3]"], "engine.ratios is [1, 2, 3]; it must have 2 values"),
         (["--engine.power", "0"], "engine.power is 0; it must be at least 1"),
         (["--engine.epochs", "3"], "unknown key engine.epochs (valid here: power, quiet, ratios)"),
         (["--wheel", "steel"], 'wheel must be a list; write wheel = [{ kind = "steel" }]'),
+        (["--wheel", "rubber"], "wheel must be a list; write wheel = [{ ... }]"),
         (["--wheel", "['steel']"], "wheel.0 is 'steel'; it must be a table, as { kind = \"steel\" }"),
         (["--engine", "5"], "engine is 5; it must be a table, as { power = 5 }"),
+        (["--engine", "true"], "engine is True; it must be a table, as { quiet = true }"),
+        (["--engine", "strong"], "engine is 'strong'; it must be a table, [engine]"),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_what_is_right(path: Path, overrides: list[str], says: str) -> None:

@@ -162,6 +162,25 @@ def test_bytes_for_which_there_is_no_token_are_said(
     assert "whole" not in said
 
 
+def test_what_a_tokenizer_loses_of_texts_is_said(
+    trained: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for name, normalizer, splits, keeps in (
+        ("whole", normalizers.NFC(), step, None),
+        ("lower", normalizers.Lowercase(), step, "an  a\\n\\tb c "),
+        ("words", None, pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), step]), "Anabc"),
+    ):
+        trained.save(tmp_path / name)
+        file = tmp_path / name / "tokenizer.json"
+        backend = tokenizers.Tokenizer.from_file(str(file))
+        backend.normalizer, backend.pre_tokenizer = normalizer, splits
+        backend.save(str(file))
+        Tokenizer.load(file)
+        said = capsys.readouterr().err
+        assert said == "" if keeps is None else f"{file}: it changes texts" in said and f"it keeps '{keeps}'" in said
+
+
 def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*tokenizer\.json"):
         Tokenizer.load(tmp_path)

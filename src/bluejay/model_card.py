@@ -22,11 +22,11 @@ from bluejay.gpt.formats.companions import TRAINED_ON, licence_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.pile.report.card import table
 from bluejay.pile.report.counts import Report
-from bluejay.progress import format_bytes, format_duration, say
+from bluejay.progress import counted, format_bytes, format_duration, say
 from bluejay.tokens import corpus_of
 from bluejay.train.checkpoint.result import Result, command_of, hashes_of, how_to_go_on, read_result, write_result
 from bluejay.train.checkpoint.trained_on import read_trained_on
-from bluejay.train.recipe import TrainRecipe, is_examples
+from bluejay.train.recipe import LoRA, TrainRecipe, is_examples
 from bluejay.train.report.metrics import draw_loss, read_metrics
 from bluejay.train.report.runs import RunSummary, read_run
 
@@ -46,15 +46,20 @@ IN_HEADS = (
     "before, with the weight of their attention there in random texts that are repeated; and by how many bits a token "
     "is easier to predict in the second copy."
 )
+NO_SHARDS = "`bluejay trace report` takes passages from token shards, and this run read files of examples"
 OTHER_WEIGHTS = "The figures in `{}` are of other weights; run `{}` again."
 """Said in place of figures that were measured before the model was trained again."""
 LICENSED = "The weights are released under the licence above."
 RIGHTS = (
     "Whether weights that were trained on a text are bound by the licence of that text is not settled in law, and this "
-    "card does not settle it: it names the licences of all documents, and `bluejay trace` leads from a passage that "
-    "the model writes to the documents that hold it, each with its licence. Who passes on such a passage has to keep "
-    "to the licence of the document."
+    "card does not settle it"
 )
+NAMED = (
+    "it names the licences of all documents, and `bluejay trace` leads from a passage that "
+    "the model writes to the documents that hold it, each with its licence. Who passes on such a passage has to keep "
+    "to the licence of the document"
+)
+"""Said of documents whose licences the card names."""
 USE = (
     "For learning how language models are made, for research that needs a model whose data are known, and as a start "
     "for a small model of your own. Not for advice, for decisions about people, or for text that is passed on unread."
@@ -120,6 +125,7 @@ def model_card(
     stated = licence or licence_of(run / "model")
     asks = f"bluejay eval {quoted(run)} --suite small --report {quoted(run / EVALUATION)}"
     traces = f"bluejay trace report {quoted(run)}"
+    why = NO_SHARDS if all(is_examples(part.names[0]) for part in recipe.data.train) else None
     lines = [
         *front(stated),
         *beginning(run, recipe, summary),
@@ -127,7 +133,7 @@ def model_card(
         *training(recipe, summary, result, watts),
         *held_out(recipe, result),
         *reported(run, identity, "Evaluation", evaluation, EVALUATION, asks, evaluated),
-        *reported(run, identity, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
+        *reported(run, identity, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised, why),
         *inside(run, identity),
         *use_and_limits(recipe),
         *repetition(run, recipe, result),
@@ -181,15 +187,17 @@ def data(run: Path, recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
     """The corpora, their components and their licences; from the copy of a corpus's report in a run that was moved away
     from its corpus."""
     yield "## Data\n"
+    known = False
     for name in [name for source in recipe.data.train for name in source.names]:
         corpus = corpus_of(Path(name))
         report = Report.load(corpus) or Report.load(run / CORPORA / corpus.name)
         if report is None:
             yield f"`{name}`: no report of a corpus lies there, so its licences are not known.\n"
             continue
+        known = True
         train = report.total("train")
         yield (
-            f"`{report.name}` (recipe {report.recipe_sha256[:16]}), {train.documents:,} training documents, "
+            f"`{report.name}` (recipe {report.recipe_sha256[:16]}), {counted(train.documents, 'training document')}, "
             f"{format_bytes(train.bytes)}. The shares are of their tokens; the licences are of all documents, "
             "held-out ones included.\n"
         )
@@ -200,7 +208,7 @@ def data(run: Path, recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
                 share = f"{100 * part.tokens / max(train.tokens, 1):.1f} %"
                 rows.append((component, share, f"{part.documents:,}", licences(entry.licences)))
         yield table(rows)
-    yield f"{LICENSED} {RIGHTS}\n" if licence else f"{RIGHTS}\n"
+    yield f"{f'{LICENSED} ' if licence else ''}{RIGHTS}{f': {NAMED}' if known else ''}.\n"
 
 
 def licences(counts: dict[str, int]) -> str:
@@ -225,6 +233,7 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
             "steps",
             f"{summary.steps_done:,} of {train.batch_tokens:,} tokens, in sequences of {recipe.data.sequence_length:,}",
         ),
+        *([("trained weights", adapted(recipe.lora))] if recipe.lora else []),
         ("optimizer", f"{train.optimizer.kind}, rate {train.lr:g}, schedule {train.schedule.kind}, seed {recipe.seed}"),
         ("machine", result.machine or "not recorded"),
         ("time", time),
@@ -233,6 +242,12 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
     yield "## Training\n"
     yield table(rows)
     yield f"![Loss over tokens]({PICTURE})\n"
+
+
+def adapted(lora: LoRA) -> str:
+    """Which weights of a model adapters were trained for."""
+    targets = f"the matrices {', '.join(lora.targets)}" if lora.targets else "all matrices"
+    return f"adapters of rank {lora.rank} and alpha {lora.alpha:g} on {targets} of the blocks, merged into the model"
 
 
 def held_out(recipe: TrainRecipe, result: Result) -> Iterator[str]:
@@ -256,14 +271,15 @@ def reported(
     usual: str,
     command: str,
     section: Callable[[dict[str, Any]], Iterator[str]],
+    impossible: str | None = None,
 ) -> Iterator[str]:
     """A section from a report, which lies in the folder `named`, or else in the `usual` one of the run; where there is
-    none, or one of a model of another `identity`, the command that makes it. Raises ValueError or FileNotFoundError:
-    the folder that was named holds no report, or none of this run."""
+    none, or one of a model of another `identity`, the command that makes it, or why it is `impossible`. Raises
+    ValueError or FileNotFoundError: the folder that was named holds no report, or none of this run."""
     yield f"## {title}\n"
     path = (named or run / usual) / "report.json"
     if named is None and not path.is_file():
-        yield f"Not measured: `{command}` does it.\n"
+        yield f"Not measured: {impossible or f'`{command}` does it'}.\n"
         return
     try:
         report = parse_json(path.read_text(encoding="utf-8"))
@@ -331,13 +347,16 @@ def inside(run: Path, identity: str) -> Iterator[str]:
     rows = [("model", "training loss, nats", "easier when repeated, bits", "induction head", "previous-token head")]
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
+        if "scores" not in found:  # of a run that kept no models on its way
+            found = {"steps": ["model"], "losses": [None], "repeat_gain": [None], "scores": [found]}
         columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
         recorded = found.get("identity")
-        for name, loss, gain, scores in zip(*columns, strict=True):
+        for name, *figures, scores in zip(*columns, strict=True):
             induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])
-            rows.append((name, "" if loss is None else f"{loss:.2f}", f"{gain:.2f}", induction, previous))
+            loss, gain = ("" if figure is None else f"{figure:.2f}" for figure in figures)
+            rows.append((name, loss, gain, induction, previous))
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not what `{command}` writes of a run that kept models (checkpoint.at)") from None
+        raise ValueError(f"{path} is not what `{command}` writes") from None
     if recorded and recorded != identity:
         yield f"{OTHER_WEIGHTS.format(path, command)}\n"
         return
@@ -372,7 +391,7 @@ def repetition(run: Path, recipe: TrainRecipe, result: Result) -> Iterator[str]:
     if builds:
         yield f"```\n{''.join(builds)}{train}\n```\n"
     else:
-        yield f"`{train}`, with the corpora above in their places. The recipe:\n"
+        yield f"`{train}`, with the data above in their places. The recipe:\n"
     yield f"```toml\n{text}```"
 
 

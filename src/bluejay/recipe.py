@@ -111,8 +111,13 @@ def mistake(kind: Any, values: dict[str, Any], invalid: ValidationError) -> str:
                 return f"it is a recipe of {other}"
             hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
             return f"unknown key {key}{hint} (valid here: {', '.join(valid)})"
+        case "missing" if where[-1].isdecimal():
+            needed = len(given) + sum(one["loc"][:-1] == error["loc"][:-1] for one in errors)
+            return f"{place(values, where[:-1])} is {given!r}; it must have {needed} values"
         case "missing":
             return f"{key} is missing"
+        case "too_long":
+            return f"{key} is {given!r}; it must have {context['max_length']} values"
         case "value_error":
             return str(context["error"])
         case "union_tag_invalid":
@@ -123,9 +128,10 @@ def mistake(kind: Any, values: dict[str, Any], invalid: ValidationError) -> str:
         case "union_tag_not_found":
             return f"{key}.{context['discriminator'].strip(chr(39))} is missing"
         case "tuple_type" | "list_type":
-            return f"{key} must be a list; {as_list(where, given, field_names_at(kind, where))}"
-        case "dataclass_type":
-            return f"{key} is {given!r}; it must be a table, as {as_table(given, field_names_at(kind, where))}"
+            return f"{key} must be a list; {as_list(where, given, fields_at(kind, where))}"
+        case "dataclass_type" | "dict_type":
+            table = as_table(given, fields_at(kind, where))
+            return f"{key} is {given!r}; it must be a table, {f'as {table}' if table else f'[{key}]'}"
         case "bool_type":
             return f"{key} is {given!r}; it must be true or false"
     return f"{key} is {given!r}: {error['msg'].lower()}"
@@ -187,7 +193,7 @@ def place(values: Any, where: list[str]) -> str:
     parts = []
     for part in where:
         if isinstance(values, list) and part.isdecimal():
-            values = values[int(part)]
+            values = dict(enumerate(values)).get(int(part))  # a list may be too short
             parts.append(str(values.get("name", part)) if isinstance(values, dict) else part)
         elif isinstance(values, dict) and (part in values or part != values.get("kind")):
             values = values.get(part)
@@ -195,18 +201,32 @@ def place(values: Any, where: list[str]) -> str:
     return ".".join(parts)
 
 
-def as_list(where: list[str], value: Any, fields: list[str]) -> str:
+def as_list(where: list[str], value: Any, fields: dict[str, Any]) -> str:
     """How a value is written that must be a list, of tables if its items have `fields`."""
     if isinstance(value, dict) and len(where) == 1:
         return f"write [[{where[0]}]], in two pairs of brackets, above its keys"
-    shown = "{ ... }" if isinstance(value, dict) else as_table(value, fields)
-    return f"write {where[-1]} = [{shown}]"
+    shown = as_table(value, fields) or "{ ... }" if fields or isinstance(value, dict) else as_json(value)
+    return f"write [{shown}]" if where[-1].isdecimal() else f"write {where[-1]} = [{shown}]"
 
 
-def as_table(value: Any, fields: list[str]) -> str:
-    """How a value is written in a table, as the first of its `fields`; by itself if there are none."""
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    return f"{{ {fields[0]} = {shown} }}" if fields else shown
+def as_table(value: Any, fields: dict[str, Any]) -> str:
+    """How a value is written in a table, as the first of its `fields` that may have it; empty if none may."""
+    for name, annotation in fields.items():
+        if any(is_of(value, found) for found in classes_in(annotation)):
+            return f"{{ {name} = {as_json(value)} }}"
+    return ""
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON, which TOML has in the same form but for tables."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def is_of(value: Any, found: Any) -> bool:
+    """Whether a field annotated with a class, or with a Literal, may have a value."""
+    if typing.get_origin(found) is typing.Literal:
+        return value in typing.get_args(found)
+    return type(value) is found or (found is float and type(value) is int)
 
 
 def save(recipe: Any, path: Path) -> None:
@@ -264,6 +284,11 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
 
 def field_names_at(kind: Any, path: list[str]) -> list[str]:
     """The names of the fields at a path in a recipe, through lists and optional values; empty if there are none."""
+    return list(fields_at(kind, path))
+
+
+def fields_at(kind: Any, path: list[str]) -> dict[str, Any]:
+    """The fields at a path in a recipe, as `field_names_at`, with their annotations."""
     for name in path:
         for found in filter(dataclasses.is_dataclass, classes_in(kind)):
             hints = typing.get_type_hints(found)
@@ -274,7 +299,9 @@ def field_names_at(kind: Any, path: list[str]) -> list[str]:
                 kind = hints[name]
                 break
     classes: list[Any] = list(filter(dataclasses.is_dataclass, classes_in(kind)))
-    return [field.name for found in classes for field in dataclasses.fields(found)]
+    return {
+        field.name: typing.get_type_hints(found)[field.name] for found in classes for field in dataclasses.fields(found)
+    }
 
 
 def nearest(kind: Any, where: list[str], valid: list[str]) -> str | None:

@@ -36,6 +36,8 @@ UTF_8_BYTES = sorted({*range(N_BYTES)} - {0xC0, 0xC1, *range(0xF5, N_BYTES)})
 """The bytes that occur in UTF-8."""
 SPACE = "▁"
 """The character for a space in SentencePiece's vocabularies."""
+SAMPLE = "An  a\n\tb c "
+"""A text of which a tokenizer that lowers letters or drops spaces makes another."""
 
 
 class Tokenizer:
@@ -209,6 +211,8 @@ class Tokenizer:
             raise ValueError(f"{file}: {error}") from None
         if missing := read.missing_bytes():
             say_missing(file, bytes(missing))
+        elif (kept := read.decode(read.encode(SAMPLE))) != SAMPLE:
+            say_changed(file, kept)
         return read
 
     def without_rowless(self, n_rows: int) -> "Tokenizer":
@@ -272,6 +276,12 @@ def say_missing(file: Path, missing: bytes) -> None:
         f"{file}: it has no token for {len(missing)} of the {len(UTF_8_BYTES)} bytes that texts consist of"
         f"{shown and f' ({shown} among them)'}; encoding leaves them out of a text"
     )
+
+
+@cache
+def say_changed(file: Path, kept: str) -> None:
+    """Say, once in a process, what a tokenizer leaves of a text that it changes."""
+    say(f"{file}: it changes texts, and no model sees what is lost: of {SAMPLE!r} it keeps {kept!r}")
 
 
 @cache

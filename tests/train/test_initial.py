@@ -19,6 +19,7 @@ from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import adapted
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.infer.model import Model
+from bluejay.model_card import model_card
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.initial import extends, initial_model
 from bluejay.train.loop import train
@@ -89,6 +90,9 @@ def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not
         model = bluejay.load(directory)
         assert {prompt: answer(model, prompt) for prompt, _ in PAIRS} == dict(PAIRS)
     assert open_model(run / "adapter").config == open_model(base).config
+    card = model_card(run)
+    assert "| adapters of rank 8 and alpha 32 on all matrices of the blocks, merged" in card
+    assert "this run read files of examples" in card and "names the licences of all documents" not in card
     untouched = load_model(base).state_dict()
     assert torch.equal(untouched["embed.weight"], load_model(run / "model").state_dict()["embed.weight"])
 
@@ -205,6 +209,9 @@ def test_from_a_checkpoint_of_adapters_alone_a_run_ends_with_the_same_bits(tune,
         (("--lora.rank", "0"), r"lora\.rank is 0"),
         (("--lora.targets", '["w"]'), r"lora\.targets"),
         (("--lora.rank", "4", "--mesh.tensor", "2"), r"lora needs mesh\.tensor = 1"),
+        (("--model", "gpt-j"), r"model is 'gpt-j'; it must be a table, \[model\]"),
+        (("--data.train", "[{ shards = 'a', changes = [0.5] }]"), r"changes\.0 must be a list; write \[0\.5\]"),
+        (("--checkpoint.storage", ""), r"checkpoint\.storage is ''"),
         (("--data.prompt_weight", "2.0"), r"prompt_weight is 2\.0; it must be from 0 to 1"),
     ],
 )

@@ -12,10 +12,10 @@ from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.loop import train
 from bluejay.train.report.metrics import read_metrics
 
-STEPS, PEAK = 200, 3e-3
+STEPS, PEAK = 100, 3e-3
 
 
-def test_two_hundred_steps_follow_a_plain_loop_over_transformers(recipe_file, load_recipe, tmp_path):
+def test_a_hundred_steps_follow_a_plain_loop_over_transformers(recipe_file, load_recipe, tmp_path):
     overrides = {
         "train.tokens": STEPS * 128,
         "train.lr": PEAK,

@@ -38,13 +38,23 @@ def test_a_constant_rate_stays_at_the_peak_after_the_warm_up():
 
 @pytest.mark.parametrize("steps", [5, 97, 100, 1000])
 def test_wsd_stays_at_the_peak_and_falls_along_one_minus_the_root(steps):
-    # Haegele et al. 2024, equation 1 with f(n) = 1 - sqrt((n - n_stable) / n_decay); it ends at its floor.
+    # Haegele et al. 2024, equation 1 with f(n) = 1 - sqrt((n - n_stable) / n_decay) at steps n from 0.
     schedule = Schedule("wsd", warmup=0.1, cooldown=0.2, final=0.05)
     stable = schedule.cooldown_step(steps)
     rates = [learning_rate(step, steps, 1.0, schedule) for step in range(steps)]
     assert set(rates[math.ceil(0.1 * steps) : stable]) == {1.0}
-    falls = [0.05 + 0.95 * (1 - math.sqrt(done / (steps - stable))) for done in range(1, steps - stable + 1)]
-    assert rates[stable:] == pytest.approx(falls) and rates[-1] == pytest.approx(0.05)
+    falls = [0.05 + 0.95 * (1 - math.sqrt(done / (steps - stable))) for done in range(steps - stable)]
+    assert rates[stable:] == pytest.approx(falls)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 1000])
+@pytest.mark.parametrize("kind", ["cosine", "constant", "wsd"])
+def test_no_step_is_taken_at_a_rate_of_0(kind, steps):
+    schedule = Schedule(kind, final=0.0)
+    schedule.check_used()
+    assert all(learning_rate(step, steps, 1.0, schedule) > 0 for step in range(steps))
+    with pytest.raises(ValueError, match=r"final is 0 and decay 0\.8, .* raise final, or leave decay out"):
+        Schedule(decay=0.8, final=0.0).check_used()
 
 
 @pytest.mark.parametrize("wrong", [{"cooldown": 0.0}, {"cooldown": 1.1}, {"warmup": 0.5, "cooldown": 0.6}])

@@ -13,7 +13,7 @@ from pydantic import Field
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
-from bluejay.recipe import STRICT, PathText
+from bluejay.recipe import STRICT, NotEmpty, PathText
 from bluejay.tokens import corpus_of, shards_named
 from bluejay.train.schedule import Schedule
 
@@ -250,7 +250,7 @@ class Checkpoint:
     """Steps between permanent checkpoints."""
     every_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
-    storage: str | None = None
+    storage: NotEmpty | None = None
     """A place in object storage, s3://BUCKET/FOLDER, to which checkpoints are copied and from which a run resumes, too;
     then its hosts need no common disk."""
     at: tuple[float, ...] = ()
@@ -287,7 +287,7 @@ class TrainRecipe:
     """A whole training run."""
 
     __pydantic_config__ = STRICT
-    name: Annotated[str, Field(min_length=1)]
+    name: NotEmpty
     """Name of the run, for its directory and reports."""
     data: Data
     train: Train

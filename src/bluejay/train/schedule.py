@@ -42,13 +42,19 @@ class Schedule:
             )
 
     def check_used(self) -> None:
-        """Raise ValueError, naming it, if a field is set that this kind of schedule does not use."""
+        """Raise ValueError, naming it, if a field is set that this kind of schedule does not use, or if the rate is 0
+        before the end of the run."""
         for name, kind in (("decay", "cosine"), ("cooldown", "wsd")):
             if self.kind != kind and (value := getattr(self, name)) != getattr(Schedule, name):
                 raise ValueError(
                     f'train.schedule.{name} is {value:g}, and only a schedule of kind "{kind}" uses it; '
                     f'leave it out, or set train.schedule.kind = "{kind}" in place of "{self.kind}"'
                 )
+        if self.kind == "cosine" and self.final == 0 and self.decay < 1:
+            raise ValueError(
+                f"train.schedule.final is 0 and decay {self.decay:g}, so that the steps after this share of the run "
+                "would change nothing; raise final, or leave decay out"
+            )
 
     def cooldown_step(self, steps: int) -> int:
         """Number of steps before the cooldown in a run of `steps` steps; all of them if the kind has no cooldown."""
@@ -56,7 +62,8 @@ class Schedule:
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule) -> float:
-    """Learning rate of a step, counted from 0, in a run of `steps` steps (`bluejay.train.recipe.Schedule`)."""
+    """Learning rate of a step, counted from 0, in a run of `steps` steps. A floor that is reached at the end of the run
+    is the rate of the step after the last, so that with a floor of 0 every step changes the weights."""
     warmup, decay = schedule.warmup * steps, schedule.decay * steps
     if step < warmup:
         return peak * (step + 1) / (math.floor(warmup) + 1)
@@ -65,5 +72,5 @@ def learning_rate(step: int, steps: int, peak: float, schedule: Schedule) -> flo
     if schedule.kind == "cosine":
         above = (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, decay - warmup)))) / 2
     elif step >= stable:
-        above = 1 - math.sqrt((step + 1 - stable) / (steps - stable))
+        above = 1 - math.sqrt((step - stable) / (steps - stable))
     return peak * (schedule.final + (1 - schedule.final) * above)

@@ -9,7 +9,7 @@ from bluejay.chat_template import Chat, prompt_tokens
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.encoding import encode_conversation, encode_pair
+from bluejay.train.data.encoding import encode_conversation, encode_pair, with_template
 from bluejay.train.data.examples import Message, Unusable
 from bluejay.train.data.packed_examples import PackedExamples
 from tests.test_chat_template import SPACES, spaced_tokenizer
@@ -158,3 +158,8 @@ def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns
         for example, at, end in examples.places(0):
             alone = model.hidden(torch.tensor([examples.tokens[example][:-1].tolist()]))[0]
             torch.testing.assert_close(packed[at + 1 : end], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mark_with_which_an_editor_begins_a_file_is_no_part_of_a_template(tmp_path):
+    (tmp_path / "chat.jinja").write_text(CHATML, encoding="utf-8-sig")
+    assert with_template(tokenizer_with(ENDLESS), str(tmp_path / "chat.jinja")).chat_template == CHATML

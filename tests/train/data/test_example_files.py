@@ -116,8 +116,11 @@ def test_what_stands_beside_the_list_of_rows_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
-def test_a_conversation_alone_in_a_file_is_one_row(keys, indent, tmp_path):
-    row = {"messages": [dict(zip(keys, ("user", "a"), strict=True)), dict(zip(keys, ("assistant", "b"), strict=True))]}
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [("messages", ("role", "content")), ("x", ("from", "value")), ("conversation", ("input", "output"))],
+)
+def test_a_conversation_alone_in_a_file_is_one_row(name, keys, indent, tmp_path):
+    row = {name: [dict(zip(keys, ("user", "a"), strict=True)), dict(zip(keys, ("assistant", "b"), strict=True))]}
     (tmp_path / "a.json").write_text(json.dumps(row, indent=indent))
     assert [found for _, found in read_rows(tmp_path / "a.json")] == [row]

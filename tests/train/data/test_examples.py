@@ -164,6 +164,16 @@ def test_an_answer_that_is_not_to_be_learnt_is_context():
     assert [one.learnt for one in example({"messages": turns}, CHAT)] == [False, True]
     with pytest.raises(Unusable, match="without an answer of the assistant to learn"):
         example({"messages": turns[:1]}, CHAT)
+    with pytest.raises(Unusable, match="with messages of Human, GPT and none of assistant"):
+        example({"conversations": [{"from": "Human", "value": "A"}, {"from": "GPT", "value": "B"}]}, CHAT)
+
+
+def test_one_message_of_a_conversation_is_not_learnt_as_a_text():
+    row = {"message_id": "b", "parent_id": "a", "text": "Hi", "lang": "en"}
+    for role in ("prompter", "assistant"):  # as in OASST
+        with pytest.raises(ValueError, match=f"has a text of the role {role}, which is one message; make a file of"):
+            example({**row, "role": role}, CHAT)
+    assert example({**row, "role": "title"}, CHAT) == Pair("", "Hi")
 
 
 @pytest.mark.parametrize(

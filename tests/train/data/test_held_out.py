@@ -116,10 +116,13 @@ def test_examples_that_are_trained_on_and_held_out_are_read_once(
 def test_what_cannot_be_a_set_is_said_with_what_would_be_one(recipe_file, load_recipe, tmp_path, capsys):
     (tmp_path / "hub" / "data").mkdir(parents=True)
     (tmp_path / "hub" / "data" / "train-00000-of-00001.parquet").touch()
+    (saved := tmp_path / "saved").mkdir()
+    (saved / "data-00000-of-00001.arrow").touch()
     shard = str(tmp_path / "tokens" / "train")
     for name, sentence in (
         (str(tmp_path), rf"is a folder; .* such as {shard}$"),
         (str(tmp_path / "hub"), r"is a folder; .* such as .*hub/data/train-00000-of-00001\.parquet$"),
+        (str(saved), r"is a folder; load_from_disk\(.*saved'\)\.to_parquet\("),
         (shard + ".bin", rf"one of the two files of a token shard; name it {shard}$"),
         (str(tmp_path / "hub" / "*.parquet"), "a pattern names token shards, and each file of examples is a set"),
     ):

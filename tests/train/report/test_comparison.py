@@ -11,8 +11,9 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.loop import train
-from bluejay.train.report.comparison import held_out_examples, same_examples
+from bluejay.train.report.comparison import Answers, Comparison, held_out_examples, same_examples
 from bluejay.train.report.metrics import read_metrics
 from tests.train.data.test_encoding import CHATML, FORGETFUL, tokenizer_with
 
@@ -129,3 +130,11 @@ def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file
     file.write_text(rows)
     (tuned.directory / "model").rename(tuned.directory / "elsewhere")
     assert f"run has no model yet; bluejay train {recipe} --output" in fails(str(tuned.directory))
+
+
+def test_a_terminal_does_not_obey_answers():
+    held_out = HeldOutLoss(1.0, 1.0, {})
+    answers = [Answers("before", "a", held_out, ["\x1b]0;title\a"])]
+    table = Comparison(["\x9b2J"], ["[b]yes"], answers).table()
+    assert r"\x1b]0;title\x07" in table and r"\x9b2J" in table and "[b]yes" in table
+    assert table.replace("\n", "").isprintable()

@@ -230,9 +230,9 @@ def check_files(data: Data) -> None:
     for name in (*trained, data.held_out):
         path = Path(name)
         if path.is_dir() and not suffixed(path, ".idx").is_file():
-            raise ValueError(
-                f"{name} is a folder; name a token shard or a file of examples in it, such as {training_file(path)}"
-            )
+            saved = f'; load_from_disk({name!r}).to_parquet("train.parquet"), of datasets, makes a file of its examples'
+            such = f"; name a token shard or a file of examples in it, such as {training_file(path)}"
+            raise ValueError(f"{name} is a folder{saved if any(path.glob('*.arrow')) else such}")
         if not is_examples(name):
             if path.suffix in (".bin", ".idx") and path.is_file():
                 raise ValueError(f"{name} is one of the two files of a token shard; name it {path.with_suffix('')}")

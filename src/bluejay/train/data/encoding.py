@@ -56,7 +56,7 @@ def with_template(tokenizer: Tokenizer, path: str | None) -> Tokenizer:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no chat template at {path}, data.chat_template")
     try:
-        template = Path(path).read_text(encoding="utf-8")
+        template = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}, data.chat_template, is not UTF-8: {error}") from None
     other = copy.copy(tokenizer)

@@ -182,7 +182,9 @@ def wrapped(whole: Row, path: Path) -> list[Any] | None:
     object holds is said."""
     lists = {name: value for name, value in whole.items() if isinstance(value, list)}
     name, rows = next(iter(lists.items()), ("", []))
-    if len(lists) != 1 or not rows or not isinstance(rows[0], dict) or any(keys <= rows[0].keys() for keys in MESSAGES):
+    if len(lists) != 1 or name == "conversation" or not rows or not isinstance(rows[0], dict):
+        return None
+    if any(keys <= rows[0].keys() for keys in MESSAGES):
         return None
     if others := [other for other in whole if other != name]:
         say(f"{path}: its rows are those of {name}; not used: {', '.join(others)}")

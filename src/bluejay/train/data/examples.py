@@ -39,6 +39,8 @@ ROLES = {
     "model": "assistant",
 }
 """Roles as ShareGPT and others call them; other names are left to the chat template."""
+SPEAKERS = ("system", "user", "assistant", *ROLES)
+"""What a row of a single message, as of OASST, has in the column "role"."""
 CALLS = ("function_call", "tool_call", "observation", "tool_response")
 """Roles of ShareGPT's messages that call a tool and that hold what it answered."""
 TURNS = {"user": "prompt", "assistant": "completion", "system": "system"}
@@ -111,6 +113,11 @@ class Form:
                     f"has {of[part]} and {rest[0]}, either of which may be its {what}; name the columns to read with "
                     "data.columns, or make a file without one of them"
                 )
+        if self.kind == "text" and row.get("role") in SPEAKERS:
+            raise ValueError(
+                f"has a text of the role {row['role']}, which is one message; make a file of whole conversations, with "
+                "the column messages, or one without the column role"
+            )
         if self.kind == "text":
             return Pair("", text_in(row, of["text"]))
         label = str(row.get("label")).strip().lower()
@@ -199,6 +206,9 @@ def conversation(value: Any, name: str) -> Conversation:
         raise Unusable(f"whose {name} are {'empty' if value in (None, [], '') else kind_of(value)}, not messages")
     messages = tuple(message(one) for one in value)
     if not any(one.learnt for one in messages):
+        roles = dict.fromkeys(one.role for one in messages)
+        if "assistant" not in roles:
+            raise Unusable(f"with messages of {', '.join(roles)} and none of assistant")
         raise Unusable("without an answer of the assistant to learn")
     return messages
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from bluejay import recipe as recipes
 from bluejay.gpt.formats.locate import locate
 from bluejay.infer.model import Model, load
+from bluejay.progress import for_terminal
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.checkpoint.result import command_of, how_to_go_on, read_result
 from bluejay.train.data.encoding import Encoded, with_template
@@ -61,13 +62,18 @@ class Comparison:
             losses.add_row(one.title, *figures, Text(one.model))
         console.print(losses)
         for number, (question, wanted) in enumerate(zip(self.questions, self.wanted, strict=True)):
-            console.print("", Text(question), sep="\n")
+            console.print("", shown(question), sep="\n")
             beside = Table(expand=True)
             for title in (*(one.title for one in self.answers), "in the file"):
                 beside.add_column(Text(title), ratio=1)
-            beside.add_row(*(Text(one.texts[number].strip()) for one in self.answers), Text(wanted.strip()))
+            beside.add_row(*(shown(one.texts[number].strip()) for one in self.answers), shown(wanted.strip()))
             console.print(beside)
         return file.getvalue().rstrip()
+
+
+def shown(text: str) -> Text:
+    """A text without markup, which a terminal does not obey."""
+    return Text(for_terminal(text))
 
 
 def compare(run: Path, others: list[str], show: int, max_tokens: int, device: str = "auto") -> Comparison:
