@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
-from bluejay.machine import control_groups, free_in_group, free_memory, processors_in_group
+import pytest
+
+from bluejay.machine import control_groups, free_in_group, free_memory, processors_in_group, stated_rate
 
 
 def test_memory_of_a_control_group_is_what_its_limit_leaves(tmp_path):
@@ -42,3 +44,20 @@ print(grown, resident_memory() - before)
     run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     grown, left = map(int, run.stdout.split())
     assert grown > 40_000_000 and left < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_the_peak_of_the_data_sheet_is_found_by_the_name_of_the_card(name, teraflops):
+    assert stated_rate(name) == (teraflops and teraflops * 1e12)

@@ -108,16 +108,6 @@ def random_batch(rows: int, length: int, end: int, document: int, seed: int = 0)
     return TrainBatch(tokens[:, :-1], tokens[:, 1:])
 
 
-def forward_flops(config: GPTConfig, length: int) -> float:
-    """FLOPs of the products of a forward pass for one token: matrices, head, and causal attention over `length`. An
-    average token looks at half of them; documents get no credit."""
-    q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
-    attention = config.d_model * (2 * q + 2 * kv)
-    mlp = (3 if config.gated else 2) * config.d_model * config.d_hidden
-    products = config.n_layer * (attention + mlp) + config.vocab_size * config.d_model
-    return 2.0 * products + config.n_layer * 4 * q * length / 2
-
-
 KINDS = {
     "attention": ("flash", "fmha", "attention", "sdpa", "flex", "softmax_warp"),
     "products": ("gemm", "nvjet", "cutlass", "xmma", "sm90", "splitk"),

@@ -29,7 +29,6 @@ from gpu_checks.rig import (
     Measure,
     Row,
     Setting,
-    forward_flops,
     milliseconds,
     peak_memory,
     profiled,
@@ -141,7 +140,7 @@ def train(
         synchronize(setting.device)
         seconds = (time.perf_counter() - began) / count
         tokens = rows * parts * length
-        achieved = 3 * forward_flops(config, length) * tokens / seconds
+        achieved = 3 * config.forward_flops(length) * tokens / seconds
         yield {
             "tokens_per_s": round(tokens / seconds),
             "ms": round(1e3 * seconds, 2),

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -110,6 +111,28 @@ def return_memory() -> None:
     """Have the C library return to the system what it keeps of freed memory; only glibc has a call for it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+DATA_SHEETS = {
+    ("A100",): 312e12,
+    ("B200",): 2250e12,
+    ("GH200",): 989e12,
+    ("H100",): 989e12,
+    ("H100", "NVL"): 835e12,
+    ("H100", "PCIe"): 756e12,
+    ("H200",): 989e12,
+    ("H200", "NVL"): 835e12,
+    ("L4",): 121e12,
+    ("L40S",): 362e12,
+}
+"""Words in the name of a card -> FLOP/s of its dense products in bfloat16, by its maker's data sheet."""
+
+
+def stated_rate(name: str) -> float | None:
+    """FLOP/s of a card's dense products in bfloat16 by its data sheet, found by the name that torch gives the card;
+    None for a card that is not in the table."""
+    fitting = [words for words in DATA_SHEETS if set(words) <= set(re.split(r"[ -]", name))]
+    return DATA_SHEETS[max(fitting, key=len)] if fitting else None
 
 
 @functools.cache

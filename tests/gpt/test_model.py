@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bluejay.gpt.formats.layouts import load_model, save_model
 from bluejay.gpt.init import new_model
@@ -26,6 +27,16 @@ def test_a_future_token_changes_nothing_before_it(tiny_config):
         before, after = model(tokens), model(changed)
     assert torch.equal(before[:, :10], after[:, :10])
     assert not torch.equal(before[:, 10:], after[:, 10:])
+
+
+def test_operations_are_those_that_torch_counts_and_half_of_the_attention(tiny_config):
+    tokens = torch.zeros(2, 16, dtype=torch.long)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        new_model(tiny_config, seed=0)(tokens)
+    kinds = counter.get_flop_counts()["Global"]
+    products = sum(kinds.get(kind, 0) for kind in (torch.ops.aten.mm, torch.ops.aten.addmm))
+    attention = 2 * 2 * 16 * tiny_config.n_head * tiny_config.d_head * tiny_config.n_layer
+    assert tiny_config.forward_flops(16) == products / tokens.numel() + attention / 2
 
 
 def test_new_weights_depend_on_the_seed_alone(tiny_config):

@@ -184,6 +184,14 @@ class GPTConfig:
         weights = self.n_layer * self.n_block + self._n_norm(self.d_model) + head
         return 6 * weights + 12 * self.n_layer * self.n_head * self.d_head * self.n_ctx
 
+    def forward_flops(self, length: int) -> int:
+        """Floating-point operations of the matrix products of a forward pass for one token of a sequence of `length`
+        tokens: those of the blocks and the head, and of causal attention, in which an average token looks at half of
+        the sequence. Documents that are masked from each other get no credit. Training takes three times as many."""
+        q, kv = self.n_head * self.d_head, self.kv_heads * self.d_head
+        block = self.d_model * (2 * q + 2 * kv + (3 if self.gated else 2) * self.d_hidden)
+        return 2 * (self.n_layer * (block + q * length) + self.vocab_size * self.d_model)
+
     def _n_norm(self, width: int) -> int:
         return width if self.norm == "rmsnorm" else 2 * width
 

@@ -5,13 +5,15 @@ import math
 
 import pytest
 
+from bluejay.gpt.formats.huggingface import read_config
 from bluejay.train.loop import train
 from bluejay.train.report.metrics import read_metrics
 
 
 @pytest.fixture
-def run(recipe_file, load_recipe, tmp_path, plots):
-    """The rows of a run in micro-batches, with a prompt and a profile."""
+def run(recipe_file, load_recipe, tmp_path, plots, monkeypatch):
+    """The rows of a run in micro-batches, with a prompt and a profile, on a device with a data sheet."""
+    monkeypatch.setattr("bluejay.train.report.reporter.stated_peak", lambda *_: 1e12)
     options = ("--train.tokens", "2560", "--train.micro_batch_tokens", "64", "--evaluate.prompts", '["abc", "xyz"]')
     train(load_recipe(recipe_file, *options, "--evaluate.every_steps", "10", "--evaluate.sample_tokens", "8"), True)
     return read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -25,6 +27,8 @@ def test_what_a_run_says(run, tmp_path):
     # A token of this corpus is a byte; only the ends of documents are none.
     assert last["bits_per_byte"] == pytest.approx(last["loss"] / math.log(2), rel=0.05)
     assert 0 < last["share_of_peak"] < 1
+    config = read_config(tmp_path / "run" / "model")[0]
+    assert last["mfu"] == pytest.approx(last["tokens_per_second"] * 3 * config.forward_flops(32) / 1e12)
     assert all(row["noise_scale"] is None or row["noise_scale"] > 0 for row in steps)
     assert any(row["noise_scale"] for row in steps)
     assert set(measured[0]["samples"]) == {"abc", "xyz"}

@@ -21,11 +21,12 @@ ROW = {
     "bits_per_byte": 1.234,
     "tokens_per_second": 12345.0,
     "share_of_peak": 0.71,
+    "mfu": 0.34,
     "memory": 3.14,
     "lr": 1e-3,
     "grad_norm": 0.5,
 }
-WORDS = ("2.345 nats", "1.234 bits per byte", "12,345 tokens/s", "71% of the matmul peak", "3.14 GB")
+WORDS = ("2.345 nats", "1.234 bits per byte", "12,345 tokens/s", "71% of the matmul peak", "34% MFU", "3.14 GB")
 
 
 def test_without_a_terminal_it_is_plain_lines_a_few_seconds_apart(capsys, monkeypatch):

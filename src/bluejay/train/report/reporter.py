@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.machine import matmul_rate
+from bluejay.machine import matmul_rate, stated_rate
 from bluejay.train.checkpoint.state import State
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.distributed.parallel import World
@@ -30,9 +30,11 @@ class Reporter:
         self.path = recipe.directory / "metrics.jsonl"
         self.metrics = Metrics(self.path, state.step) if world.is_main else None
         self.flops_per_token = flops_per_token(recipe, config)
-        # The peak is measured on this machine, not taken from a data sheet.
+        products = 3 if recipe.lora is None else 2  # a frozen matrix needs no weight gradient
+        self.product_flops = products * config.forward_flops(recipe.data.sequence_length)
         dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
-        self.peak = matmul_rate(world.device, dtype) * world.size
+        self.peak = matmul_rate(world.device, dtype) * world.size  # measured on this machine
+        self.stated_peak = stated_peak(world, dtype)
         batch, processes = recipe.train.batch_tokens, world.data_shard[1]
         small = processes * recipe.micro_batch_rows(processes) * recipe.data.sequence_length
         self.noise_scale = NoiseScale(small, batch) if small < batch else None
@@ -49,6 +51,8 @@ class Reporter:
             "share_of_peak": tokens_per_second * self.flops_per_token / self.peak,
             "memory": peak_memory(self.device),
         }
+        if self.stated_peak is not None:
+            row["mfu"] = tokens_per_second * self.product_flops / self.stated_peak
         if self.noise_scale is not None and gradient.small_norm is not None and problem is None:
             row["noise_scale"] = self.noise_scale.add(gradient.small_norm, gradient.norm)
         if problem is not None:
@@ -89,6 +93,14 @@ def flops_per_token(recipe: TrainRecipe, config: GPTConfig) -> float:
     weight gradient, which is a third of the FLOPs."""
     seen = dataclasses.replace(config, n_ctx=recipe.data.sequence_length)
     return seen.flops_per_token * (1.0 if recipe.lora is None else 2 / 3)
+
+
+def stated_peak(world: World, dtype: torch.dtype) -> float | None:
+    """FLOP/s of the cards of a run by their data sheet; None on CPUs, in float32, and for cards that are not known."""
+    if world.device.type != "cuda" or dtype != torch.bfloat16:
+        return None
+    rate = stated_rate(torch.cuda.get_device_name(world.device))
+    return None if rate is None else rate * world.size
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class View:
             "valid_bits_per_byte": "{:.3f} bits per byte held out",
             "tokens_per_second": "{:,.0f} tokens/s",
             "share_of_peak": "{:.0%} of the matmul peak",
+            "mfu": "{:.0%} MFU",
             "memory": "{:.2f} GB",
             "lr": "learning rate {:.2e}",
             "grad_norm": "gradient norm {:.2f}",
