@@ -264,9 +264,15 @@ def test_any_gpu_records_while_other_threads_use_it_and_calls_what_it_cannot_rec
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
-def test_pages_read_in_place_give_the_same_logits(shape):
+@pytest.mark.parametrize("parts", [1, 16])
+def test_pages_read_in_place_give_the_same_logits(shape, parts):
     """The kernel for GPUs in Triton's interpreter, which has to be asked for before Triton is imported."""
-    program = f"from tests.infer.backends import test_torch as t; t.check_pages_in_place(t.SHAPES[{shape}])"
+    program = f"""
+from bluejay.infer.backends import paged
+from tests.infer.backends import test_torch
+paged.MOST_PARTS = {parts}
+test_torch.check_pages_in_place(test_torch.SHAPES[{shape}])
+"""
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=environment, check=True)
 
@@ -274,26 +280,29 @@ def test_pages_read_in_place_give_the_same_logits(shape):
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 @pytest.mark.parametrize("target", [("cuda", 80, 32), ("cuda", 90, 32), ("hip", "gfx942", 64)])
-def test_the_kernel_that_reads_pages_in_place_is_compiled_for_gpus(target):
+def test_the_kernels_that_read_pages_in_place_are_compiled_for_gpus(target):
     """Triton's compilers need no GPU. A process of its own, whose warnings are not ours."""
-    program = f"from tests.infer.backends import test_torch as t; t.compile_kernel(*{target})"
+    program = f"from tests.infer.backends import test_torch as t; t.compile_kernels(*{target})"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
-def compile_kernel(backend: str, architecture: int | str, warp: int) -> None:
+def compile_kernels(backend: str, architecture: int | str, warp: int) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from bluejay.infer.backends.paged import attend_head
+    from bluejay.infer.backends.paged import attend_head, join_parts
 
-    for d_head, kind in ((256, "bf16"), (80, "fp32")):
-        constants = {"D_HEAD": d_head, "WIDTH": triton.next_power_of_2(d_head), "GROUP": 1, "PAGE": 32}
-        types = {name: "constexpr" if name in constants else "i64" for name in attend_head.arg_names}
-        types |= dict.fromkeys(("q", "keys", "values", "out"), f"*{kind}")
-        types |= {"pages": "*i64", "positions": "*i64", "scale": "fp32", "window": "i32"}
-        made = triton.compile(ASTSource(attend_head, types, constants), target=GPUTarget(backend, architecture, warp))
-        assert made.asm.keys() & {"cubin", "hsaco"}
+    for d_head, kind, parts in ((256, "bf16", 1), (256, "bf16", 16), (80, "fp32", 4)):
+        of_type = {"scale": "fp32", "window": "i32"} | dict.fromkeys(("pages", "positions"), "*i64")
+        of_type |= dict.fromkeys(("q", "keys", "values", "out"), f"*{kind}")
+        of_type |= {"totals": f"*{kind}" if parts == 1 else "*fp32", "weights": "*fp32"}
+        sizes = {"D_HEAD": d_head, "WIDTH": triton.next_power_of_2(d_head), "GROUP": 1, "PAGE": 32, "PARTS": parts}
+        for kernel in (attend_head, join_parts):
+            constants = {name: sizes[name] for name in kernel.arg_names if name in sizes}
+            types = {name: "constexpr" if name in sizes else of_type.get(name, "i64") for name in kernel.arg_names}
+            made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget(backend, architecture, warp))
+            assert made.asm.keys() & {"cubin", "hsaco"}
 
 
 @pytest.mark.parametrize("block", [32, 128])
