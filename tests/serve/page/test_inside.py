@@ -52,7 +52,9 @@ def server(running, model):
 def look_inside(page: Page, text: str = TEXT) -> None:
     writing(page).fill(text)
     tab(page, "Inside")
-    page.get_by_role("button", name="Look inside").click()
+    look = page.get_by_role("button", name="Look inside")
+    look.click()
+    expect(look).to_have_attribute("aria-disabled", "false")  # the answer is there, and not that of an earlier look
     expect(page.get_by_role("heading", name=MADE)).to_be_visible()
 
 
