@@ -233,7 +233,7 @@ for number, words in enumerate(json.load(sys.stdin)):
             status = end.code
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(status or 0)  # without the second that it takes to let go of the libraries
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # or the next child would print it, too
 """
 """Processes that have imported large libraries, for speed, and nothing of ours."""
 
