@@ -123,15 +123,15 @@ def compare(
 EXACT = ("--train.precision", "float32", "--train.micro_batch_tokens", "32")
 
 
-NORMED_HEADS = ("--model.preset", "qwen3-0.6b", "--model.n_kv_head", "2", "--model.head_dim", "16")
-NORMED_HEADS += ("--model.tied", "false")
+HEAD_NORMS_AND_WINDOW = ("--model.preset", "qwen3-0.6b", "--model.n_kv_head", "2", "--model.head_dim", "16")
+HEAD_NORMS_AND_WINDOW += ("--model.tied", "false", "--model.window", "8", "--model.local_layers", "[1]")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "model"),
-    [(QUICK, ()), (tuple(MESHES), ()), (QUICK, NORMED_HEADS)],
-    ids=["quick", "all", "norms of heads"],
+    [(QUICK, ()), (tuple(MESHES), ()), (QUICK, HEAD_NORMS_AND_WINDOW)],
+    ids=["quick", "all", "norms of heads and a window"],
 )
 def test_every_mesh_gives_the_losses_of_one_process_and_goes_on_from_every_checkpoint(
     processes, recipe_file, load_recipe, tmp_path, names, model
