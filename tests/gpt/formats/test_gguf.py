@@ -337,25 +337,6 @@ def test_a_setting_that_the_model_has_no_arithmetic_for_is_refused(extra, messag
         open_gguf(tmp_path / "model.gguf")
 
 
-@pytest.mark.parametrize(
-    ("extra", "factor"),
-    [
-        ({"llama.rope.scale_linear": 4}, 4.0),  # the older name
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2}, 2.0),
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1}, 1.0),
-        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4}, 1.0),
-    ],
-)
-def test_linear_scaling_of_positions_is_computed(extra, factor, tmp_path):
-    rope = {"rope_type": "linear", "factor": factor, "rope_theta": 10000.0}
-    model = random_model("llama", FIELDS["llama"] | NO_TOKENS | {"rope_parameters": rope}, 0)
-    write_gguf(tmp_path / "model.gguf", model, **extra)
-    tokens = torch.arange(20)[None]
-    with torch.no_grad():
-        found = read_model(open_gguf(tmp_path / "model.gguf"))(tokens)
-        assert (found - model(tokens).logits).abs().max() < 1e-4
-
-
 def test_a_gguf_file_is_told_by_its_first_bytes(tmp_path):
     write_gguf(tmp_path / "model.gguf", random_model("llama", FIELDS["llama"] | NO_TOKENS, 0))
     data = (tmp_path / "model.gguf").read_bytes()
@@ -377,14 +358,6 @@ def test_a_gguf_file_is_told_by_its_first_bytes(tmp_path):
     (tmp_path / "blob").write_bytes(b"something else")
     with pytest.raises(ValueError, match="is a file, and not a GGUF file"):
         open_model(tmp_path / "blob")
-
-
-def test_a_scaling_of_positions_that_is_not_llama_3s_is_refused(tmp_path):
-    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}
-    fields = FIELDS["llama"] | NO_TOKENS | {"rope_parameters": rope | {"original_max_position_embeddings": 32}}
-    write_gguf(tmp_path / "model.gguf", random_model("llama", fields, 0))
-    with pytest.raises(ValueError, match=r"model\.gguf: rope_freqs\.weight is not Llama 3\.1's"):
-        open_gguf(tmp_path / "model.gguf")
 
 
 def test_tensors_of_another_shape_or_without_a_place_are_named(tmp_path):

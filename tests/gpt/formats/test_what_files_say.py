@@ -174,17 +174,6 @@ def test_null_is_the_default_where_transformers_takes_it(byte_tokenizer, tmp_pat
     assert torch.equal(ours(path), expected)
 
 
-def test_yarn_is_computed_as_users_add_it_and_a_limit_below_its_context_is_said(byte_tokenizer, tmp_path, capsys):
-    path = directory(tmp_path / "m", "llama", byte_tokenizer)
-    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
-    set_json(path / "config.json", rope_parameters=None, rope_scaling=yarn)
-    same(path)
-    assert "YaRN makes contexts of 128 tokens, but max_position_embeddings is 32" in capsys.readouterr().err
-    set_json(path / "config.json", max_position_embeddings=128, rope_scaling=yarn | {"factor": None})
-    same(path)
-    assert open_model(path).config.rotary_scaling.factor == 4 and "YaRN" not in capsys.readouterr().err
-
-
 def test_a_key_that_nobody_knows_is_said(byte_tokenizer, tmp_path, capsys):
     path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
     published = {"predict_special_tokens": True, "n_special": 0, "_num_labels": 1, "hidden_dropout_prob": 0}
@@ -206,30 +195,6 @@ def test_a_setting_is_read_as_transformers_reads_it(family, changes, byte_tokeni
     path = directory(tmp_path / "m", family, byte_tokenizer)
     set_json(path / "config.json", **changes)
     same(path)
-
-
-SCALED = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0}
-
-
-@pytest.mark.parametrize(
-    ("family", "changes"),
-    [
-        ("llama", {"rope_scaling": {"rope_type": "linear", "type": "default", "factor": 4.0}}),
-        ("llama", {"rope_scaling": {"type": "default", "rope_type": "linear", "factor": 4.0}}),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
-        ("llama", {"rope_scaling": {"rope_type": "llama3", **SCALED}}),
-        ("llama", {"rope_scaling": {"rope_type": "llama3", **SCALED}, "original_max_position_embeddings": 8}),
-        ("gpt_neox", {"rotary_pct": 0.5, "partial_rotary_factor": 1.0, "rope_parameters": None}),
-        ("gpt_neox", {"rotary_pct": 0.5, "rope_scaling": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
-    ],
-)
-def test_rotary_settings_are_read_as_transformers_reads_them(family, changes, byte_tokenizer, tmp_path, capsys):
-    path = directory(tmp_path / "m", family, byte_tokenizer)
-    set_json(path / "config.json", **changes)
-    same(path)
-    assert ("partial_rotary_factor is 1; GPT-NeoX's is rotary_pct" in capsys.readouterr().err) == (
-        "partial_rotary_factor" in changes
-    )
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -265,16 +230,6 @@ def test_parameters_in_a_file_of_torch_are_weights(byte_tokenizer, tmp_path):
     torch.save({name: torch.nn.Parameter(weight) for name, weight in weights.items()}, path / "pytorch_model.bin")
     assert torch.equal(ours(path), expected)
     assert not open_model(path).read("norm.weight").requires_grad
-
-
-@pytest.mark.parametrize(("family", "factor"), [("llama", 1.0), ("llama", 4.0), ("gpt_neox", 2.0)])
-def test_linear_scaling_of_positions_is_computed_and_kept(family, factor, byte_tokenizer, tmp_path):
-    rope = {"rope_type": "linear", "factor": factor, "rope_theta": 10000.0}
-    share = {"partial_rotary_factor": 0.5} if family == "gpt_neox" else {}
-    path = directory(tmp_path / "m", family, byte_tokenizer, rope_parameters=rope | share)
-    same(path)
-    convert(path, tmp_path / "copy")
-    same(tmp_path / "copy")
 
 
 def test_the_oldest_files_name_only_their_architecture(byte_tokenizer, tmp_path):
