@@ -327,7 +327,7 @@ def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
         await until(lambda: editor.menu is not None)
         for other in ("", DOWN):  # another key takes the question back
             press(f"{other}x")
-            await until(lambda: "x again deletes all 2" in on_screen(editor))
+            await until(lambda: "x again deletes them all" in on_screen(editor))
         press(DOWN)
         await until(lambda: "x deletes all" in on_screen(editor))
         assert len(history.entries) == 2

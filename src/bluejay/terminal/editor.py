@@ -16,7 +16,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import Input
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 from prompt_toolkit.layout import ConditionalContainer, Dimension, DynamicContainer, HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.processors import TabsProcessor
@@ -34,7 +34,7 @@ from bluejay.progress import counted
 from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, is_partial, percent, style_of, styled_fragments
 from bluejay.terminal.assets import STOP_REASONS
 from bluejay.terminal.history import History, HistoryEntry, state_directory
-from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
+from bluejay.terminal.menu import Choice, Menu, examples_menu, history_menu, menu_keys, model_menu
 from bluejay.terminal.settings import Settings, is_link, link_to, parse_link, parse_settings
 
 N_ALTERNATIVES = 5
@@ -92,7 +92,9 @@ class Editor(Lexer):
         ]
         self.app: Application[None] = Application(
             Layout(HSplit(body), focused_element=self.window),
-            key_bindings=self._keys(),
+            key_bindings=merge_key_bindings(
+                [self._keys(), menu_keys(lambda: self.menu, self._take, self._clear_history)]
+            ),
             style=DynamicStyle(lambda: style_of(self.app.color_depth)),
             full_screen=True,
             input=input,
@@ -247,6 +249,13 @@ class Editor(Lexer):
             self.message = f"error: {error}"
         return True
 
+    def _edit_settings(self) -> None:
+        """Move the caret to the line of settings, or back from it to the text."""
+        there = self.app.layout.has_focus(self.line)
+        self.line.text, self.message = str(self.settings), ""
+        self.app.layout.focus(self.window if there else self.line)
+        self.line.buffer.cursor_position = len(self.line.text)
+
     def _resample(self) -> None:
         """Generate again from the token at the caret, with a new seed."""
         if (span := self._token()) and not self.running:
@@ -329,47 +338,23 @@ class Editor(Lexer):
         for number in range(9):
             bind(f"escape {number + 1}", lambda number=number: self._choose(number))
 
-        @keys.add("c-s", eager=True)
-        def settings(event: KeyPressEvent) -> None:
-            there = event.app.layout.has_focus(self.line)
-            self.line.text, self.message = str(self.settings), ""
-            event.app.layout.focus(self.window if there else self.line)
-            self.line.buffer.cursor_position = len(self.line.text)
-
-        opened = Condition(lambda: self.menu is not None)
-
-        for key, step in {"up": -1, "down": 1, "pageup": -10, "pagedown": 10}.items():
-            keys.add(key, filter=opened, eager=True)(lambda _, step=step: self.menu and self.menu.move(step))
-
-        @keys.add("enter", filter=opened, eager=True)
-        def choose(_: KeyPressEvent) -> None:
-            assert self.menu is not None
-            if choice := self.menu.choice:
-                self._replace(choice.annotated, choice.settings, choice.samples)
-            self.menu = None
-
-        @keys.add("escape", filter=opened)
-        def close(_: KeyPressEvent) -> None:
-            self.menu = None
-
-        @keys.add("x", filter=Condition(lambda: self.menu is not None and self.menu.title == "history"), eager=True)
-        def clear_history(event: KeyPressEvent) -> None:
-            assert self.menu is not None
-            if not event.is_repeat:
-                self.menu.question = f"x again deletes all {len(self.history.entries)}"
-                return
-            try:
-                self.history.clear()
-            except OSError as error:
-                self.message = f"error: the history could not be deleted: {error.strerror}"
-            self.menu = None
-
-        @keys.add("c-c", eager=True)
-        def stop(_: KeyPressEvent) -> None:
-            self.stopping = True
-
+        bind("c-s", self._edit_settings)
+        bind("c-c", lambda: setattr(self, "stopping", True))
         bind("c-q", self._quit)
         return keys
+
+    def _take(self, choice: Choice | None) -> None:
+        """Close the menu, and show what was chosen in it."""
+        if choice:
+            self._replace(choice.annotated, choice.settings, choice.samples)
+        self.menu = None
+
+    def _clear_history(self) -> None:
+        try:
+            self.history.clear()
+        except OSError as error:
+            self.message = f"error: the history could not be deleted: {error.strerror}"
+        self.menu = None
 
     def _quit(self) -> None:
         self.stopping = True

@@ -3,10 +3,12 @@
 import contextlib
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from bluejay.infer.model import Model
 from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span
@@ -70,6 +72,36 @@ class Menu:
             rows += [("[SetCursorPosition]", "")] if selected else []
             rows += [("class:bar" if selected else "bold", choice.title), ("", f"  {choice.note}\n")]
         return [*rows, ("", "\n".join(self.lines[self.top :]))]
+
+
+def menu_keys(
+    opened: Callable[[], Menu | None], take: Callable[[Choice | None], None], clear: Callable[[], None]
+) -> KeyBindings:
+    """The keys of the menu that is open, if one is.
+
+    Enter takes the selected row and Escape none; x, pressed twice in the history, calls `clear`.
+    """
+    keys = KeyBindings()
+    is_open = Condition(lambda: opened() is not None)
+
+    def bind(key: str, act: Callable[[Menu], None], eager: bool = True) -> None:
+        keys.add(key, filter=is_open, eager=eager)(lambda _: (menu := opened()) and act(menu))
+
+    for key, step in {"up": -1, "down": 1, "pageup": -10, "pagedown": 10}.items():
+        bind(key, lambda menu, step=step: menu.move(step))
+    bind("enter", lambda menu: take(menu.choice))
+    bind("escape", lambda _: take(None), eager=False)
+
+    @keys.add("x", filter=Condition(lambda: (menu := opened()) is not None and menu.title == "history"), eager=True)
+    def delete(event: KeyPressEvent) -> None:
+        menu = opened()
+        assert menu is not None
+        if event.is_repeat:
+            clear()
+        else:
+            menu.question = "x again deletes them all"
+
+    return keys
 
 
 def examples_menu(settings: Settings) -> Menu:
