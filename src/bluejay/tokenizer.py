@@ -20,22 +20,23 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from bluejay.files import write_text
 from bluejay.progress import say
+from bluejay.sentencepiece_bpe import SPACE
 from bluejay.tokenizer_files import (
     END_OF_TEXT,
     byte_level,
     chat_template_beside,
     ends_beside,
     read_backend,
-    remade,
     settings_beside,
+    tokenizer_file,
     without_space,
 )
 
 N_BYTES = 256
 UTF_8_BYTES = sorted({*range(N_BYTES)} - {0xC0, 0xC1, *range(0xF5, N_BYTES)})
 """The bytes that occur in UTF-8."""
-SPACE = "▁"
-"""The character for a space in SentencePiece's vocabularies."""
+UNREAD = ("tekken.json", "spiece.model", "vocab.txt")
+"""Files of tokenizers of other kinds."""
 SAMPLE = "An  a\n\tb c "
 """A text of which a tokenizer that lowers letters or drops spaces makes another."""
 
@@ -185,8 +186,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Load a tokenizer.json; of a directory, its tokenizer.json, or its vocab.json and merges.txt, the files of
-        GPT-2's first publication. "gpt2" is the tokenizer of GPT-2 and GPT-J, which is part of this package.
+        """Load a tokenizer.json; of a directory, its tokenizer.json, or else its vocab.json and merges.txt, the files
+        of GPT-2's first publication, or its tokenizer.model, the file of Llama's. "gpt2" is the tokenizer of GPT-2 and
+        GPT-J, which is part of this package.
 
         The ids that end a text are read from the files beside it. Raises FileNotFoundError: there is no such file;
         ValueError: it is not a BPE of bytes, or has no id that ends a text.
@@ -194,16 +196,12 @@ class Tokenizer:
         if path == "gpt2":
             return gpt2()
         path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if path.is_dir() and not file.is_file() and (path / "merges.txt").is_file():
-            file = path / "vocab.json"
-        if not file.is_file() and (path / "tokenizer.model").is_file():
-            raise FileNotFoundError(
-                f"{path} has a tokenizer.model, which is not read; transformers makes a tokenizer.json of it: "
-                f"{remade(path)}"
-            )
+        file = tokenizer_file(path) if path.is_dir() else path
         if not file.is_file():
-            raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
+            unread = "".join(f"; a {name} is not read" for name in UNREAD if file.with_name(name).is_file())
+            raise FileNotFoundError(
+                f'no tokenizer at {file}{unread}; name a tokenizer.json, a directory with one, or "gpt2"'
+            )
         backend = read_backend(file)
         try:
             read = cls(backend, ends_beside(file, backend), chat_template_beside(file), settings_beside(file))

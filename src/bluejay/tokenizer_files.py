@@ -1,8 +1,8 @@
-"""The files that state a tokenizer: its tokenizer.json, or vocab.json and merges.txt, and what those beside it say of
-tokens that are added, that end a text and that have names."""
+"""The files that state a tokenizer: its tokenizer.json, or vocab.json and merges.txt, or tokenizer.model, and what
+those beside it say of tokens that are added, that end a text and that have names."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from bluejay.decompress import refuse_pointer_file
 from bluejay.files import parse_json
 from bluejay.progress import say
+from bluejay.sentencepiece_bpe import add_pieces, pieces_tokenizer, read_pieces
 
+WHOLE, SPELLED_OUT, PIECES = "tokenizer.json", "vocab.json", "tokenizer.model"
+"""The files of a tokenizer; beside the second, its merges.txt."""
 END_OF_TEXT = "<|endoftext|>"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 """Entries of tokenizer_config.json that name a token."""
@@ -32,30 +35,30 @@ SPELLED_OUT_CLASSES = ("None", "PreTrainedTokenizer", "TokenizersBackend", "GPT2
 SPELLED_OUT_CLASSES += ("GPTNeoXTokenizer",)
 """Classes of transformers whose vocab.json and merges.txt are a tokenizer that splits a text into words as GPT-2's; the
 last one also normalises characters."""
+PIECES_CLASSES = ("None", "PreTrainedTokenizer", "TokenizersBackend", "LlamaTokenizer", "CodeLlamaTokenizer")
+"""Classes of transformers whose tokenizer.model divides a text as Llama's does."""
 SPACED_CLASSES = ("GPT2Tokenizer", "GPTNeoXTokenizer", "LlamaTokenizer")
 """Classes of transformers that follow the add_prefix_space of tokenizer_config.json, whatever tokenizer.json says."""
 
 
+def tokenizer_file(directory: Path) -> Path:
+    """The file of the tokenizer in a directory; the path of a tokenizer.json where there is none."""
+    if not (directory / WHOLE).is_file():
+        if (directory / "merges.txt").is_file():
+            return directory / SPELLED_OUT
+        if (directory / PIECES).is_file():
+            return directory / PIECES
+    return directory / WHOLE
+
+
 def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
-    tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
+    """The library's tokenizer from a tokenizer.json, from a vocab.json with the merges.txt beside it, or from a
+    tokenizer.model, and with the tokens that the files beside it add. Raises ValueError if these are not one
+    tokenizer."""
     refuse_pointer_file(file)
-    settings, spelled_out = json_object(file.with_name("tokenizer_config.json")), file.name == "vocab.json"
+    settings = json_object(file.with_name("tokenizer_config.json"))
     kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
-    if spelled_out:
-        check_spelled_out(file, settings.get("tokenizer_class"))
-    try:
-        if spelled_out:
-            model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
-            backend = byte_level(model, bool(space))
-            backend.normalizer = normalizers.NFC() if kind == "GPTNeoXTokenizer" else None
-        else:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # tokenizers raises Exception itself, and where it panics what is no Exception
-        kind = "and merges.txt beside it are not a BPE" if spelled_out else "is not a tokenizer.json"
-        raise ValueError(f"{file} {kind}: {error}") from None
+    backend = pieces_backend(file, settings) if file.name == PIECES else library_backend(file, settings)
     if kind in SPACED_CLASSES and isinstance(space, bool):
         backend = with_space(backend) if space else without_space(backend, everywhere=True)
     stated, added = added_beside(file), backend.get_added_tokens_decoder()
@@ -66,21 +69,55 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
         if (known := backend.token_to_id(token.content)) != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
     make_special(special_beside(file), backend)
-    if spelled_out and settings.get("add_bos_token"):
-        begin = names_in(settings).get("bos_token") or END_OF_TEXT
+    if file.name in (SPELLED_OUT, PIECES) and settings.get("add_bos_token", file.name == PIECES):
+        begin = names_in(settings).get("bos_token") or ("<s>" if file.name == PIECES else END_OF_TEXT)
         if (id := backend.token_to_id(begin)) is None:
             raise ValueError(f"{file}: every text begins with {begin!r} (add_bos_token), which is none of its tokens")
         backend.post_processor = processors.TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, id)])
     return backend
 
 
-def check_spelled_out(file: Path, named: Any) -> None:
-    """Raise ValueError if the class of a tokenizer, which tokenizer_config.json has `named` or else config.json names,
-    may split a text in another way than GPT-2: vocab.json and merges.txt do not tell how."""
-    kind = named or json_object(file.with_name("config.json")).get("tokenizer_class")
-    if str(kind).removesuffix("Fast") not in SPELLED_OUT_CLASSES:
+def library_backend(file: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """The tokenizer in a tokenizer.json, or in a vocab.json with the merges.txt beside it, of a tokenizer_config.json
+    with these settings. Raises ValueError, naming the file."""
+    spelled_out = file.name == SPELLED_OUT
+    if spelled_out:
+        check_class(file, settings, SPELLED_OUT_CLASSES, "GPT-2")
+    try:
+        if not spelled_out:
+            return tokenizers.Tokenizer.from_file(str(file))
+        model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises Exception itself, and where it panics what is no Exception
+        kind = "and merges.txt beside it are not a BPE" if spelled_out else "is not a tokenizer.json"
+        raise ValueError(f"{file} {kind}: {error}") from None
+    backend = byte_level(model, bool(settings.get("add_prefix_space")))
+    if str(settings.get("tokenizer_class")).startswith("GPTNeoXTokenizer"):
+        backend.normalizer = normalizers.NFC()
+    return backend
+
+
+def pieces_backend(file: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """The tokenizer in a tokenizer.model, of a tokenizer_config.json with these settings. Raises ValueError."""
+    check_class(file, settings, PIECES_CLASSES, "Llama")
+    pieces = read_pieces(file)
+    try:
+        once = settings.get("legacy") is False
+        backend = pieces_tokenizer(pieces.tokens, pieces.scores, pieces.kinds, pieces.space, once)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    add_pieces(backend, pieces.tokens, pieces.kinds)
+    return backend
+
+
+def check_class(file: Path, settings: Mapping[str, Any], classes: Collection[str], known: str) -> None:
+    """Raise ValueError if the class of a tokenizer, which tokenizer_config.json or else config.json names, may split a
+    text in another way than the `known` one of these classes: its file does not tell how."""
+    kind = settings.get("tokenizer_class") or json_object(file.with_name("config.json")).get("tokenizer_class")
+    if str(kind).removesuffix("Fast") not in classes:
         raise ValueError(
-            f"{file}: its tokenizer_class is {kind!r}, which may split a text in another way than GPT-2; "
+            f"{file}: its tokenizer_class is {kind!r}, which may split a text in another way than {known}; "
             f"transformers makes a tokenizer.json of it: {remade(file.parent)}"
         )
 

@@ -33,7 +33,7 @@ def saved_bytes_and_gradients(kind, dtype):
     return sum(kept.values()), [loss.detach(), *learnt]
 
 
-@pytest.mark.filterwarnings("ignore:A saved_tensors_hooks context")  # of torch 2.14: it may keep more out of these hooks
+@pytest.mark.filterwarnings("ignore:A saved_tensors_hooks context")  # of torch 2.14: it may keep more from them
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_recomputing_keeps_less_and_gives_the_same_gradients(dtype):
     most, gradients = saved_bytes_and_gradients("none", dtype)

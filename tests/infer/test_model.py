@@ -336,6 +336,15 @@ def test_a_closed_model_says_so_and_a_with_statement_closes(tiny_config, byte_to
             use("a")
 
 
+def test_a_call_during_which_another_thread_closes_the_model_says_so(tiny_config, byte_tokenizer):
+    model = Model(new_model(tiny_config, seed=0).requires_grad_(False), byte_tokenizer, "tiny")
+    began = model._resident
+    model.close()
+    for go_on in (lambda: began.engine([8]), lambda: model.is_native, lambda: model.backend(1, 8), model.lens):
+        with pytest.raises(bluejay.ModelClosedError, match="the model tiny is closed; load it again"):
+            go_on()
+
+
 @pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_model_that_is_copied_or_pickled_says_what_to_do(tiny_model, send):
     with pytest.raises(TypeError, match=r"^the model tiny cannot be copied or pickled; call bluejay\.load in each"):

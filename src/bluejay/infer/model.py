@@ -71,14 +71,13 @@ class Model:
         path: Path | None = None,
         compiled: bool = False,
     ) -> None:
-        self.weights = weights
+        self._weights: GPT | NativeModel | None = weights
         self.config = weights.config
         self.tokenizer = tokenizer
         self.name = name
         self.licence = licence
         self.path = path
         self.compiled = compiled
-        self.closed = False
         self._packing = threading.Lock()
         self._resident = self._new_resident()
         if compiled and self.is_native:
@@ -88,6 +87,18 @@ class Model:
         size = f"{self.config.n_parameters:,} parameters"
         engine = "closed" if self.closed else f"native {chosen()}" if self.is_native else "torch"
         return f"<bluejay.Model {self.name}: {self.config.family}, {size}, context {self.config.n_ctx:,}, {engine}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._weights is None
+
+    @property
+    def weights(self) -> GPT | NativeModel:
+        """The weights, in torch or in the native engine's form. Raises ModelClosedError."""
+        if (weights := self._weights) is None:  # another thread may close the model at any moment
+            raise ModelClosedError(f"the model {self.name} is closed; load it again")
+        return weights
 
     @property
     def card(self) -> str:
@@ -102,8 +113,7 @@ class Model:
 
     def close(self) -> None:
         """Free the weights and the caches; the model cannot be used afterwards."""
-        self.closed = True
-        self.__dict__.pop("weights", None)
+        self._weights = None
         self.__dict__.pop("native", None)
         self._resident = self._new_resident()
 
@@ -113,28 +123,28 @@ class Model:
     @property
     def gpt(self) -> GPT:
         """The weights as a torch module, which quantised weights in the native engine's form do not have."""
-        assert isinstance(self.weights, GPT)
-        return self.weights
+        weights = self.weights
+        assert isinstance(weights, GPT)
+        return weights
 
     @cached_property
     def native(self) -> NativeModel | None:
         """The weights in the native engine's form; None if torch runs the model. Raises ModelClosedError."""
-        self._require_open()
         weights = self.weights
         return weights if isinstance(weights, NativeModel) else native_model(weights) if self.is_native else None
 
     @property
     def is_native(self) -> bool:
         """Whether the native engine runs the model."""
-        if isinstance(self.weights, NativeModel):
+        weights = self.weights
+        if isinstance(weights, NativeModel):
             return True
-        weight = self.weights.embed.weight
+        weight = weights.embed.weight
         return chosen() is not None and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
         """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens, or for fewer
         tokens where the free memory does not hold these. Raises CacheError and ModelClosedError."""
-        self._require_open()
         return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
 
     def _new_resident(self) -> Resident:
@@ -295,7 +305,6 @@ class Model:
     def lens(self) -> Any:
         """A `bluejay.Lens`: the model in float32 with all its activations to read and to write. Raises ValueError where
         memory is too short for that, with the bytes that it needs."""
-        self._require_open()
         return import_module("bluejay.lens.activations").Lens(self)  # which is built on this module
 
     agenerate, achat, ascore = in_thread(generate), in_thread(chat), in_thread(score)
@@ -334,15 +343,9 @@ class Model:
         fitting = self._fitting(sorted(lengths, reverse=True)[:MAX_SEQUENCES])
         return self._resident.engine(fitting).run(prompts, each) if prompts else iter(())
 
-    def _require_open(self) -> None:
-        """Raise ModelClosedError if the model was closed."""
-        if self.closed:
-            raise ModelClosedError(f"the model {self.name} is closed; load it again")
-
     def _fitting(self, lengths: list[int]) -> list[int]:
         """The first of the lengths of sequences, so many that their cache takes a quarter of the free memory at most;
         one at least. The others wait for their places."""
-        self._require_open()
         limit = free_bytes(self.weights) // 4 // token_bytes(self.config, torch.float32)
         fitting = [length for length, so_far in zip(lengths, accumulate(lengths), strict=True) if so_far <= limit]
         return fitting or lengths[:1]

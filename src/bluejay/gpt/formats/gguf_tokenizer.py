@@ -1,14 +1,15 @@
 """The tokenizer in a GGUF file: tokens, and merges or scores (ggml's `docs/gguf.md`, "Tokenizer")."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import tokenizers
 from gguf.constants import TokenType
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import pre_tokenizers, processors
 
-from bluejay.tokenizer import SPACE, Tokenizer
+from bluejay.sentencepiece_bpe import add_pieces, bpe, pieces_tokenizer
+from bluejay.tokenizer import Tokenizer
 from bluejay.tokenizer_files import (
     byte_level,
     chat_template_beside,
@@ -59,9 +60,6 @@ SPELLED_ENDS = (
 )
 """Tokens that end a text in llama.cpp, whatever the file says of them (`llama-vocab.cpp`)."""
 
-MOST_CHARACTERS = 1000
-"""Characters of a token of SentencePiece, which may be divided anywhere; its own limit is 16 unless it is changed."""
-
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of a GGUF file: a tokenizer.json in the same folder if there is one, else from the file's fields.
@@ -93,7 +91,10 @@ def backend_of(own: Mapping[str, Any], architecture: Any) -> tokenizers.Tokenize
         case "gpt2":
             backend = byte_level_bpe(own, architecture, tokens, kinds)
         case "llama":
-            backend = sentencepiece_bpe(own, tokens, kinds)
+            scores = own.get("scores", ())
+            if len(scores) != len(tokens):
+                raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
+            backend = pieces_tokenizer(tokens, scores, kinds, own.get("add_space_prefix", True))
         case kind:
             raise ValueError(f"tokenizer.ggml.model is {kind!r}; bluejay reads 'gpt2' and 'llama'")
     add_tokens(backend, own, tokens, kinds)
@@ -141,53 +142,10 @@ def words_of(pre: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([digits, words]) if pre in SMOLLM else words
 
 
-def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> tokenizers.Tokenizer:
-    """Llama 2's kind of BPE: a space is a character like others, and unknown characters become byte tokens."""
-    unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.UNKNOWN), None)
-    merges = list(merges_by_score(own, tokens, kinds))
-    backend = tokenizers.Tokenizer(bpe(tokens, kinds, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
-    front = [normalizers.Prepend(SPACE)] if own.get("add_space_prefix", True) else []
-    backend.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", SPACE)])
-    strip = [decoders.Strip(" ", 1, 0)] if front else []
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
-    return backend
-
-
-def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> Iterator[tuple[str, str]]:
-    """All possible merges in SentencePiece's order: it merges the two pieces that form the token of the highest score,
-    regardless of which two they are."""
-    scores = own.get("scores", ())
-    if len(scores) != len(tokens):
-        raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
-    normal = {token: id for id, token in enumerate(tokens) if kinds[id] == TokenType.NORMAL}
-    if (longest := max(map(len, normal), default=0)) > MOST_CHARACTERS:
-        raise ValueError(f"it has a token of {longest} characters; bluejay reads those of at most {MOST_CHARACTERS}")
-    for token in sorted(normal, key=lambda token: -float(scores[normal[token]])):
-        for cut in range(1, len(token)):
-            if token[:cut] in normal and token[cut:] in normal:
-                yield token[:cut], token[cut:]
-
-
-def bpe(tokens: list[str], kinds: list[int], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
-    """A BPE model of `tokenizers`, without the tokens that only stand for rows that pad the embedding. Raises
-    ValueError if tokens and merges do not fit together."""
-    used = (id for id, kind in enumerate(kinds) if kind != TokenType.UNUSED)
-    try:
-        return models.BPE(vocab={tokens[id]: id for id in used}, merges=merges, **settings)
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ValueError(f"its tokens and merges are not a BPE: {error}") from None
-
-
 def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> None:
     """Register special tokens, tokens that are matched before splitting, and the token that begins a text."""
-    added = []
-    for token, kind in zip(tokens, kinds, strict=True):
-        special = kind in (TokenType.CONTROL, TokenType.UNKNOWN) or token in SPELLED_ENDS
-        if special or kind == TokenType.USER_DEFINED:
-            added.append(AddedToken(token, normalized=False, special=special))
-    backend.add_tokens(added)
+    pairs = zip(tokens, kinds, strict=True)
+    add_pieces(backend, tokens, [TokenType.CONTROL if token in SPELLED_ENDS else kind for token, kind in pairs])
     if own.get("add_bos_token", own["model"] == "llama" or own.get("pre") in WHOLE_WORDS):
         begin = own.get("bos_token_id")
         if not isinstance(begin, int) or not 0 <= begin < len(tokens):

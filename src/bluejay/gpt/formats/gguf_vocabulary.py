@@ -19,10 +19,10 @@ from bluejay.gpt.formats.gguf_tokenizer import (
     TEKKEN,
     WHOLE_WORDS,
     backend_of,
-    merges_by_score,
     words_of,
 )
 from bluejay.progress import say
+from bluejay.sentencepiece_bpe import merges_by_score
 from bluejay.tokenizer import Tokenizer
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -103,10 +103,9 @@ def sentencepiece_fields(backend: tokenizers.Tokenizer, tokens: list[str], kinds
         rank.setdefault(left + right, place)
     scores = [-float(rank.get(token, len(merges))) for token in tokens]
     spaced = backend.encode("a", add_special_tokens=False).tokens[:1] != ["a"]
-    own = {"model": "llama", "scores": scores, "add_space_prefix": spaced}
-    if set(merges_by_score(own, tokens, kinds)) != set(merges):
+    if set(merges_by_score(tokens, scores, kinds)) != set(merges):
         raise ValueError("the tokenizer does not merge every pair that forms a token, as SentencePiece in GGUF does")
-    return own
+    return {"model": "llama", "scores": scores, "add_space_prefix": spaced}
 
 
 def named_tokens(tokenizer: Tokenizer, n_rows: int, generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Models on disk in every layout that Bluejay reads or writes; the only module that knows them all."""
 
 import dataclasses
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokenizer_files import chat_template_beside, json_object, valid_ends
+
+QUANTISED_NAME = re.compile(r"[-_.](bnb|gptq|awq|fp8|[48]bit)\b", re.IGNORECASE)
+"""What the names of models have whose weights other programs quantised."""
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
@@ -118,7 +122,10 @@ def open_adapted(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMo
     try:
         stored = open_model(locate(base), adapted | {path.resolve()})
     except FileNotFoundError as missing:
-        raise FileNotFoundError(f"{file} is an adapter of {base}, which is not here: {missing}") from None
+        hint = ""
+        if QUANTISED_NAME.search(base):
+            hint = "; as it is quantised, name the model that it was made of in base_model_name_or_path instead"
+        raise FileNotFoundError(f"{file} is an adapter of {base}, which is not here: {missing}{hint}") from None
     adapter = read_adapter(path, stored.config)
     if stored.config.tied and not adapter.config.tied:
         stored = untied(stored)

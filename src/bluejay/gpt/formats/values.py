@@ -97,7 +97,10 @@ def refuse(values: Values, refused: Values, kind: str) -> None:
             continue
         if key == "quantization_config":
             method = value.get("quant_method", "a method without a name") if isinstance(value, dict) else repr(value)
-            raise ValueError(f"its weights are quantised ({method}); bluejay reads those that are not, and its own")
+            raise ValueError(
+                f"its weights are quantised ({method}); bluejay reads those that are not, such as those of the model "
+                "that this one was made of, and its own"
+            )
         raise ValueError(f"{key} is {value!r}; bluejay reads {kind} models where it is {only!r}")
 
 
