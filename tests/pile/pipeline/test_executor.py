@@ -1,6 +1,7 @@
 """A task that fails is run again, and one that takes long is named. `test_graph.py` has workers that are killed."""
 
 import errno
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,41 @@ class Slow:
     def run(self, out: Path) -> dict[str, Any]:
         time.sleep(1.0 if self.number == 3 else 0.01)
         return {}
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A step that notes that it has begun."""
+
+    name: ClassVar[str] = "noted"
+    number: int
+    began: list[int]
+
+    def key(self) -> list[Any]:
+        return [self.number]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        self.began.append(self.number)
+        return {}
+
+
+def test_a_task_without_others_is_said_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is only one file to read, the bar stays where it is. It is named in all steps of the chain."""
+    monkeypatch.setattr(stragglers, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(stragglers, "LEAST_SECONDS", 0.1)
+    runner = Runner(Executor(), tmp_path)
+    runner.run("waiting", [[runner.task(Slow(number)) for number in (0, 3)]], [1])
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"waiting: slow \(number 0\) has run for \d s; it wrote [\d.]+ KiB", first)
+
+
+def test_the_longest_tasks_are_begun_first(tmp_path: Path) -> None:
+    began: list[int] = []
+    steps = [Noted(number, began) for number in range(5)]
+    Runner(Executor(), tmp_path).finish("sorted", steps, [20, 30, 10, 30, 20])
+    assert began == [1, 3, 0, 4, 2]
 
 
 def test_a_straggler_is_named(

@@ -65,14 +65,17 @@ def test_a_build_goes_on_from_object_storage(
     ran: list[str] = []
     fill = Task.fill
 
-    def fill_and_note(task: Task, step: object) -> None:
+    def fill_and_note(task: Task) -> None:
         ran.append(task.step.name)
-        fill(task, step)
+        fill(task)
 
     monkeypatch.setattr(Task, "fill", fill_and_note)
     first = sums(build(recipe(folder, **settings)).directory)
     assert not {"read", "clean", "exact"} & set(ran)
     assert {"decide", "encode"} <= set(ran)
+    # Of what earlier steps wrote, only those files are copied that a step reads.
+    copied = [line for line in objects.requests if line.startswith("GET") and line.endswith(".npy")]
+    assert copied and not [line for line in copied if "exact.npy" in line]
     stages = Storage("s3://bucket/pile/stages").files()
     assert stages.pop("of/somebody/else.txt")
     assert {name.split("/")[1] for name in stages} == {

@@ -1,6 +1,7 @@
 """What sources give becomes rows, whose metadata any reader of JSON reads."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def test_metadata_that_cannot_be_written_costs_its_document() -> None:
         assert row.reason.startswith("its metadata cannot be written as JSON: ")
 
 
-def test_a_part_is_read_again_when_a_file_that_it_needs_changes(tmp_path: Path) -> None:
+def test_a_part_is_read_again_when_a_file_that_it_needs_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "PART_BYTES", 0)
     for name in ("a.py", "LICENSE", "sub/b.py", "sub/deep/c.py", "sub/deep/COPYING", "sub/notes.txt"):
         write_text(tmp_path / name, "before")
 
@@ -68,6 +72,25 @@ def test_a_part_is_read_again_when_a_file_that_it_needs_changes(tmp_path: Path) 
         write_text(tmp_path / name, f"after {name}")
         after = keys()
         assert {unit for unit in before if after[unit] != before[unit]} == {u for u in needed if name in needed[u]}
+
+
+def test_a_part_has_many_small_folders_and_its_own_source_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So neither folders nor sources make more or larger tasks than the text in them."""
+    for name, size in (("a/1.txt", 40), ("b/1.txt", 40), ("b/c/2.txt", 40), ("c/1.txt", 5), ("d/1.md", 500)):
+        write_text(tmp_path / name, "x" * size)
+    monkeypatch.setattr(read, "PART_BYTES", 100)
+    tree = Tree(kind="tree", path=str(tmp_path), include=("*.txt",))
+    for sources in ((tree,), (tree, *COMPONENT.source * 500)):
+        parts = parts_of(Component("A", source=sources))[0][:2]
+        assert [(part.units, part.size) for part in parts] == [(("a",), 40), (("b", "c"), 85)]
+        assert all(len(pickle.dumps(part)) < 2000 for part in parts)
+    monkeypatch.setattr(read, "MOST_UNITS", 3)
+    texts = Component("A", source=(Text(kind="text", path=f"{tmp_path}/**/*.txt"),))
+    assert [len(part.units) for part in parts_of(texts)[0]] == [2, 2]
+    monkeypatch.setattr(read, "PART_BYTES", 1000)
+    assert [len(part.units) for part in parts_of(texts)[0]] == [3, 1]
 
 
 def test_only_units_that_are_files_are_taken_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
-"""Tables are written in row groups that fit into memory, and whose ends do not depend on metadata of ordinary size."""
+"""Tables are written in row groups that fit into memory, and whose ends do not depend on metadata of ordinary size;
+those are read that have what is wanted."""
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bluejay.pile.text import document_table
-from bluejay.pile.text.document_table import RAW, TableWriter, read_batches
+from bluejay.pile.text.document_table import RAW, TableWriter, read_batches, read_texts
 
 
 def groups(path: Path, text: int, meta: int, n: int = 40) -> list[int]:
@@ -28,3 +32,16 @@ def test_row_groups_are_bounded_by_text_and_by_everything(tmp_path: Path, monkey
     assert groups(tmp_path / "c", text=100, meta=7_900) == [2] * 20
     assert groups(tmp_path / "d", text=0, meta=3_200) == [5] * 8
     assert groups(tmp_path / "e", text=2000, meta=0, n=2) == [1, 1]
+
+
+def test_row_groups_without_a_wanted_text_are_not_read(tmp_path: Path) -> None:
+    path, texts = tmp_path / "a.parquet", pa.array([f"text {number}" for number in range(40)])
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=10, compression="none", use_dictionary=False)
+    damaged = path.read_bytes()
+    start = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    path.write_bytes(damaged[:start] + bytes(100) + damaged[start + 100 :])
+    wanted = np.isin(np.arange(40), (3, 30, 39))
+    assert [found.to_pylist() for found in read_texts(path, wanted)] == [["text 3"], ["text 30", "text 39"]]
+    with pytest.raises(OSError, match=r"\w"):
+        list(read_texts(path, ~wanted))
+    assert list(read_texts(tmp_path / "elsewhere.parquet", np.zeros(40, np.bool_))) == []

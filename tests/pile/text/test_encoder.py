@@ -1,7 +1,9 @@
 """The encoder gives the ids of `tokenizers`, text by text."""
 
+import builtins
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,3 +38,19 @@ def test_ids_are_those_of_tokenizers(name: str) -> None:
     slow, slow_sizes = encoder(texts)
     assert (slow == ids).all()
     assert (slow_sizes == sizes).all()
+
+
+def test_an_interrupt_while_gigatoken_begins_is_not_lost(
+    byte_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gigatoken")
+    imported = builtins.__import__
+
+    def interrupted(name: str, *rest: Any) -> Any:
+        if name == "awkward":
+            raise KeyboardInterrupt
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Encoder(byte_tokenizer, parallel=False)(["a text"])

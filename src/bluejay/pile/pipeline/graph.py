@@ -156,7 +156,7 @@ class Pipeline:
             arrays = ("signatures.npy", "texts.npy")
             listing = self.runner.gathered("near-copies", signed, size, ("bands.npy",), arrays)
             places = itertools.product(range(near.bands), range(n_buckets))
-            steps = [FindNearCopies(listing, band, bucket, n_buckets, near) for band, bucket in places]
+            steps = [FindNearCopies(listing, bucket, n_buckets, band, near) for band, bucket in places]
             edges = self.runner.finish("near-copies", steps, [8 * documents // n_buckets] * len(steps))
             self.report.near = {key: sum(task.counts[key] for task in edges) for key in ("candidates", "pairs")}
         names = [files.part.component.name for files in self.parts]

@@ -53,7 +53,8 @@ class Runner:
         """
         with ThreadPoolExecutor(REQUESTS_AT_ONCE if self.storage else 1) as threads:
             done = list(threads.map(lambda chain: all(task.done for task in chain), chains))
-        missing = [number for number, whole in enumerate(done) if not whole]
+        # The longest first, so that it does not run alone at the end.
+        missing = sorted((number for number, whole in enumerate(done) if not whole), key=lambda number: -sizes[number])
         if not missing:
             return
         left = sum(sizes[number] for number in missing)
@@ -61,7 +62,7 @@ class Runner:
         running = [chains[number] for number in missing]
         with (
             progress(label, sum(sizes), "B", sum(sizes) - left) as bar,
-            Stragglers(label, [task for chain in running for task in chain]) as stragglers,
+            Stragglers(label, running) as stragglers,
             closing((self.executor if parallel else Executor()).run(run_chain, running)) as finished,
         ):
             for number, seconds in finished:

@@ -1,14 +1,15 @@
-"""Names the tasks that take much longer than others, while a build waits for them."""
+"""Says which tasks a build waits for: those that take much longer than others; before any has ended, the longest."""
 
 import statistics
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bluejay.files import TEMPORARY
 from bluejay.pile.pipeline.task import Task
-from bluejay.progress import say
+from bluejay.progress import format_bytes, say
 
 CHECK_SECONDS = 15.0
 """Time between two looks at the tasks that run."""
@@ -21,10 +22,13 @@ FACTOR = 4.0
 class Stragglers:
     """Watches tasks from a thread of its own. A task that runs has a temporary directory, whatever machine it is on."""
 
-    def __init__(self, label: str, tasks: Sequence[Task]) -> None:
+    def __init__(self, label: str, chains: Sequence[Sequence[Task]]) -> None:
         self.label = label
-        self.folders = {task.directory.parent for task in tasks}
-        self.tasks = {task.directory.name: task for task in tasks}
+        self.folders = {task.directory.parent for chain in chains for task in chain}
+        self.titles = {
+            task.directory.name: f"{task.step.name} ({chain[0].subject})" for chain in chains for task in chain
+        }
+        """The step of each task, and what the first of its chain is about."""
         self.seconds: list[float] = []
         """How long each finished chain of tasks took."""
         self.left_over = self.directories()
@@ -61,13 +65,28 @@ class Stragglers:
         for directory in self.directories() - self.left_over - set(self.began):
             self.began[directory] = now
             last[directory.name.partition(".")[0]] = directory
-        usual, lines = statistics.median(self.seconds) if self.seconds else None, []
-        for name, directory in last.items():
-            seconds, task = now - self.began[directory], self.tasks.get(name)
-            if usual is None or task is None or not directory.exists():
+        running = {
+            directory: now - self.began[directory]
+            for name, directory in last.items()
+            if name in self.titles and directory.exists()
+        }
+        usual = statistics.median(self.seconds) if self.seconds else None
+        if usual is None:  # a bar that stands at 0 % does not show that something happens
+            running = dict(sorted(running.items(), key=lambda item: item[1])[-1:])
+        lines = []
+        for directory, seconds in running.items():
+            if seconds < max(LEAST_SECONDS, FACTOR * (usual or 0), 2 * self.named.get(directory, 0.0)):
                 continue
-            if seconds >= max(LEAST_SECONDS, FACTOR * usual, 2 * self.named.get(directory, 0.0)):
-                self.named[directory] = seconds
-                took = f"has run for {seconds:,.0f} s; half of the others took {usual:,.0f} s at most"
-                lines.append(f"{self.label}: {task.title} {took}")
+            self.named[directory] = seconds
+            title = self.titles[directory.name.partition(".")[0]]
+            wrote = f"it wrote {format_bytes(written(directory))}"
+            beside = wrote if usual is None else f"half of the others took {usual:,.0f} s at most"
+            lines.append(f"{self.label}: {title} has run for {seconds:,.0f} s; {beside}")
         return lines
+
+
+def written(directory: Path) -> int:
+    """The bytes of the files in a directory; 0 where one of them is removed meanwhile."""
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return 0

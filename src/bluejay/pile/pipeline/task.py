@@ -9,7 +9,6 @@ A build with object storage has the outputs there, and its tasks need no common 
 it wrote.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -20,12 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
 
-from bluejay.files import TEMPORARY, sync
-from bluejay.pile.steps.merge import ListOutputs
+from bluejay.files import TEMPORARY, naming, sync
 from bluejay.storage import COPIES, Storage, ensure_local, mirror
 
 VERSION = 13
@@ -40,7 +38,10 @@ OUTPUT = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}(?:\.[0-9a-f]+{re.escape(TEMPORAR
 
 @runtime_checkable
 class Step(Protocol):
-    """A pure function from files to a directory; `bluejay.pile.steps` holds all of them, as frozen dataclasses."""
+    """A pure function from files to a directory; `bluejay.pile.steps` holds all of them, as frozen dataclasses.
+
+    It reads each file by `ensure_local`, because the outputs of other steps may be on another disk.
+    """
 
     name: ClassVar[str]
 
@@ -70,12 +71,12 @@ class Task:
         return self.stages / self.step.name / hashlib.sha256(key.encode()).hexdigest()[:KEY_LENGTH]
 
     @property
-    def title(self) -> str:
-        """What the task does, for the user: the step and what distinguishes it from others of the step."""
+    def subject(self) -> str:
+        """What distinguishes the task from others of its step, for the user."""
         values = [(name, value) for name, value in vars(self.step).items() if isinstance(value, (int, str))]
         part = getattr(self.step, "part", None)
         details = [str(part)] if part else [f"{name} {value}" for name, value in values] or [self.directory.name]
-        return f"{self.step.name} ({', '.join(details)})"
+        return ", ".join(details)
 
     @property
     def done(self) -> bool:
@@ -97,11 +98,12 @@ class Task:
         if self.storage:
             mirror(self.stages, self.storage)
         if not self.directory.exists():
-            self.fill(with_local_inputs(self.step) if self.storage else self.step)
+            with naming(self.directory):
+                self.fill()
         if self.storage:
             self.storage.put_directory(self.directory, self.place, COUNTS)
 
-    def fill(self, step: Step) -> None:
+    def fill(self) -> None:
         """Run the step in a temporary directory, and rename that.
 
         The temporary name is unique, because a worker that outlives a killed build may still run the same task.
@@ -109,7 +111,7 @@ class Task:
         temporary = self.directory.with_name(f"{self.directory.name}.{uuid.uuid4().hex}{TEMPORARY}")
         temporary.mkdir(parents=True)
         try:
-            counts = step.run(temporary)
+            counts = self.step.run(temporary)
             (temporary / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
             for file in temporary.iterdir():
                 sync(file)
@@ -119,20 +121,6 @@ class Task:
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def with_local_inputs(step: Step) -> Step:
-    """A step that reads the copies of those inputs that are not on this disk. A list of outputs reads none of them."""
-    if isinstance(step, ListOutputs):
-        return step
-    inputs = {name: value for name, value in vars(step).items() if isinstance(value, (Path, tuple))}
-    local = {
-        name: ensure_local(value)
-        if isinstance(value, Path)
-        else tuple(ensure_local(entry) if isinstance(entry, Path) else entry for entry in value)
-        for name, value in inputs.items()
-    }
-    return dataclasses.replace(cast(Any, step), **local)
 
 
 @contextmanager

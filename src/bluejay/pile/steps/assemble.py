@@ -71,7 +71,10 @@ def write_shards(buckets: dict[str, list[Path]], vocab_size: int, tokens: Path) 
     tokens.mkdir()
     first = pq.read_schema(ensure_local(buckets[SPLITS[0]][0] / "table.parquet"))
     schema = pa.schema([*first, ("shard", pa.string()), ("offset", pa.int64())])
-    with pq.ParquetWriter(tokens / "documents.parquet", schema, compression="zstd") as documents:
+    with (
+        progress("shards", sum(map(len, buckets.values())), "buckets") as bar,
+        pq.ParquetWriter(tokens / "documents.parquet", schema, compression="zstd") as documents,
+    ):
         for split in SPLITS:
             with TokenWriter(tokens / split, vocab_size) as shard:
                 for bucket in buckets[split]:
@@ -82,6 +85,7 @@ def write_shards(buckets: dict[str, list[Path]], vocab_size: int, tokens: Path) 
                     table = table.append_column("offset", pa.array(begin + np.cumsum(sizes) - sizes, pa.int64()))
                     if len(table):
                         documents.write_table(table)
+                    bar.advance(1)
 
 
 def write_checksums(directory: Path) -> None:

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bluejay.pile.recipe import Split
-from bluejay.pile.steps.merge import listed
+from bluejay.pile.steps.merge import InBucket, listed
 from bluejay.pile.steps.mix import split_of
 from bluejay.pile.text.clusters import agreeing_pairs, candidate_pairs, components, group_equal, survivors
 from bluejay.pile.text.document_table import text_hashes
 from bluejay.pile.text.minhash import MinHashSettings
-from bluejay.pile.text.sorted_records import ConcatenatedArray, SortedRecords, key_range
+from bluejay.pile.text.sorted_records import ConcatenatedArray
 from bluejay.storage import ensure_local
 
 BUCKET_DOCUMENTS = 1 << 22
@@ -90,7 +90,7 @@ def bucket_count(documents: int) -> int:
 
 
 @dataclass(frozen=True)
-class FindExactCopies:
+class FindExactCopies(InBucket):
     """Find the documents of equal text among those whose hashes are in one bucket.
 
     Writes `copies.npy`, the rows whose text an earlier row has, and `firsts.npy`, the first row of the same text for
@@ -98,18 +98,9 @@ class FindExactCopies:
     """
 
     name: ClassVar[str] = "exact"
-    listing: Path
-    """The outputs that hold `exact.npy`."""
-    bucket: int
-    n_buckets: int
-
-    def key(self) -> list[Any]:
-        """The ids of all documents, and the bucket."""
-        return [self.listing.name, self.bucket, self.n_buckets]
 
     def run(self, out: Path) -> dict[str, Any]:
-        records = SortedRecords.open(listed(self.listing, "exact.npy"))
-        found = records.repeated_between(*key_range(self.bucket, self.n_buckets))
+        found = self.repeated("exact.npy")
         row = found["row"].astype(np.int64)
         first = row[group_equal(found["id"])]
         copy = row != first
@@ -119,18 +110,14 @@ class FindExactCopies:
 
 
 @dataclass(frozen=True)
-class FindNearCopies:
-    """Find pairs of near-copies in one band of the signatures, among those whose keys are in one bucket.
+class FindNearCopies(InBucket):
+    """Find pairs of near-copies in one band of the signatures of `Sign`, among those whose keys are in one bucket.
 
     Writes `edges.npy` (m, 2): pairs of rows that agree in this band, and in the whole signature up to the threshold.
     """
 
     name: ClassVar[str] = "near"
-    listing: Path
-    """The outputs that hold the files of `Sign`."""
     band: int
-    bucket: int
-    n_buckets: int
     near: MinHashSettings
 
     def key(self) -> list[Any]:
@@ -138,8 +125,7 @@ class FindNearCopies:
         return [self.listing.name, self.band, self.bucket, self.n_buckets, self.near.threshold]
 
     def run(self, out: Path) -> dict[str, Any]:
-        records = SortedRecords.open(listed(self.listing, "bands.npy"), self.band)
-        found = records.repeated_between(*key_range(self.bucket, self.n_buckets))
+        found = self.repeated("bands.npy", self.band)
         found = found[found["key"] != 0]
         keys, rows = found["key"], found["row"].astype(np.int64)
         # Of documents of equal text, whose keys are equal too, the first stays: records of one key are in their order.

@@ -113,7 +113,7 @@ class Encode:
 
     def kept_documents(self, dropped_file: pq.ParquetWriter) -> Iterator[KeptDocuments]:
         """Yield the documents that stay, batch by batch, and write the others to the table of dropped documents."""
-        decisions, hashes = Decisions.load(self.decisions), text_hashes(np.load(self.clean / "ids.npy"))
+        decisions, hashes = Decisions.load(self.decisions), text_hashes(np.load(ensure_local(self.clean / "ids.npy")))
         splits, start = decisions.splits(self.split, self.seed), 0
         for batch in read_batches(self.clean / "documents.parquet"):
             rows = slice(start, start + len(batch))
@@ -126,7 +126,7 @@ class Encode:
     ) -> Iterator[KeptDocuments]:
         """Cut the repeated passages out of the documents, and drop the documents of which nothing is left."""
         assert self.passages
-        spans, first = np.load(self.passages), 0
+        spans, first = np.load(ensure_local(self.passages)), 0
         for kept in documents:
             begin, end = np.searchsorted(spans[:, 0], [first, first + len(kept.table)])
             table, emptied, left = cut_passages(kept.table, spans[begin:end] - [first, 0, 0])
@@ -176,7 +176,7 @@ def append(file: pq.ParquetWriter, rows: pa.RecordBatch) -> None:
 @cache
 def load_encoder(tokenizer: Path, parallel: bool) -> Encoder:
     """The encoder of a tokenizer, loaded once per process: that takes a second, longer than many parts."""
-    return Encoder(Tokenizer.load(tokenizer), parallel)
+    return Encoder(Tokenizer.load(ensure_local(tokenizer)), parallel)
 
 
 def dropped_rows(batch: pa.RecordBatch, decisions: Decisions, test_reasons: tuple[str, ...]) -> pa.RecordBatch:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluejay.pile.text.sorted_records import concatenate, merge_sorted
+import numpy as np
+from numpy.typing import NDArray
+
+from bluejay.pile.text.sorted_records import SortedRecords, concatenate, key_range, merge_sorted
 from bluejay.storage import ensure_local
 
 OUTPUTS = "outputs.json"
@@ -46,6 +49,25 @@ def listed(listing: Path, *names: str) -> list[Path]:
     outputs = json.loads((ensure_local(listing) / OUTPUTS).read_text(encoding="utf-8"))
     paths = [stages.joinpath(name, *names) for name in outputs]
     return [ensure_local(path) if path.suffix else path for path in paths]
+
+
+@dataclass(frozen=True)
+class InBucket:
+    """The fields of the steps that compare all those records of many outputs whose keys are in one bucket."""
+
+    listing: Path
+    """The outputs that hold the records."""
+    bucket: int
+    n_buckets: int
+
+    def key(self) -> list[Any]:
+        """The outputs, by the hashes that name them, and the bucket."""
+        return [self.listing.name, self.bucket, self.n_buckets]
+
+    def repeated(self, file: str, band: int | None = None) -> NDArray[np.void]:
+        """Those `sorted_records` of a file of each output whose key another one has; of several tables, of a band's."""
+        records = SortedRecords.open(listed(self.listing, file), band)
+        return records.repeated_between(*key_range(self.bucket, self.n_buckets))
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from bluejay.files import sha256_of
 from bluejay.pile.steps.dedup import Decisions
-from bluejay.pile.steps.merge import listed
-from bluejay.pile.text.document_table import DROPPED, hex_ids, read_batches, text_digests, with_text
-from bluejay.pile.text.sorted_records import SortedRecords, key_range, merge_sorted, sorted_records
+from bluejay.pile.steps.merge import InBucket, listed
+from bluejay.pile.text.document_table import DROPPED, hex_ids, read_texts, text_digests, with_text
+from bluejay.pile.text.sorted_records import SortedRecords, merge_sorted, sorted_records
 from bluejay.pile.text.substring import locate, merge_overlaps, passage_hashes, repeats, without
 from bluejay.storage import ensure_local
 
@@ -38,10 +38,7 @@ def bucket_count(passages: int) -> int:
 
 def kept_texts(clean: Path, decisions: Path) -> Iterator[pa.StringArray]:
     """Yield the texts of the kept documents of a part, batch by batch."""
-    kept, start = Decisions.load(decisions).kept, 0
-    for batch in read_batches(clean / "documents.parquet", ["text"]):
-        yield batch["text"].filter(pa.array(kept[start : start + len(batch)]))
-        start += len(batch)
+    return read_texts(clean / "documents.parquet", Decisions.load(decisions).kept)
 
 
 @dataclass(frozen=True)
@@ -91,25 +88,16 @@ class HashPassages:
 
 
 @dataclass(frozen=True)
-class FindRepeats:
+class FindRepeats(InBucket):
     """Find the passages that occurred before, among those whose hashes are in one bucket.
 
     Writes `repeats.npy`, records of only a key: the numbers of the passages, counted through all parts, ascending.
     """
 
     name: ClassVar[str] = "repeats"
-    listing: Path
-    """The outputs that hold `passages.npy`."""
-    bucket: int
-    n_buckets: int
-
-    def key(self) -> list[Any]:
-        """The passages and the bucket."""
-        return [self.listing.name, self.bucket, self.n_buckets]
 
     def run(self, out: Path) -> dict[str, Any]:
-        records = SortedRecords.open(listed(self.listing, "passages.npy"))
-        found = repeats(records.repeated_between(*key_range(self.bucket, self.n_buckets)))
+        found = repeats(self.repeated("passages.npy"))
         np.save(out / "repeats.npy", found.astype(np.uint64).view(NUMBER))
         return {"repeats": len(found)}
 
@@ -138,7 +126,7 @@ class LocatePassages:
 
     def run(self, out: Path) -> dict[str, Any]:
         counts = {"passages": 0, "characters": 0}
-        bounds = [np.load(hashed / "bounds.npy") for hashed in self.hashed]
+        bounds = [np.load(ensure_local(hashed / "bounds.npy")) for hashed in self.hashed]
         starts = self.start + np.cumsum([0, *(part[-1] for part in bounds)])
         every = SortedRecords.open(listed(self.repeats, "repeats.npy"))
         numbers = every.between(int(starts[0]), int(starts[-1]))["key"].astype(np.int64)

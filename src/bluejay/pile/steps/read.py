@@ -33,6 +33,8 @@ from bluejay.tokenizer import well_formed
 
 PART_BYTES = 64_000_000
 """Consecutive files of a source are read by one task, up to this total size."""
+MOST_UNITS = 8192
+"""Files that one task reads, at most: each takes a part of a millisecond, however small it is."""
 PIECE_CHARACTERS = 256_000_000
 """Text of a part that is cleaned, signed and encoded as one; of a larger part, several pieces are."""
 MAX_CHARACTERS = 10_000_000
@@ -46,10 +48,11 @@ class Part:
     """A few units of one source, which pass through the pipeline together up to the tokens."""
 
     component: Component
+    """The component, of whose sources it has only this one."""
     source: Source
     units: tuple[str, ...]
     size: int
-    """Bytes of its files on this machine; PART_BYTES for a unit that is none."""
+    """Bytes of its units, as `size_of` gives them."""
     place: FileRange | None = None
     """The range of its one file, where that is large."""
 
@@ -145,7 +148,8 @@ def parts_of(component: Component, written: Sequence[Path] = ()) -> tuple[list[P
             continue
         for group, size in group_units(source, units):
             places = ranges_of(source, group[0], size) if len(group) == 1 else [None]
-            parts += [Part(component, source, group, size // len(places), place) for place in places]
+            alone = replace(component, source=(source,))  # a task would carry all of the component's sources
+            parts += [Part(alone, source, group, size // len(places), place) for place in places]
     return parts, missing
 
 
@@ -189,18 +193,25 @@ def ranges_of(source: Source, unit: str, size: int) -> list[FileRange] | list[No
 
 
 def group_units(source: Source, units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Group consecutive units up to PART_BYTES; yields each group and its bytes."""
+    """Group consecutive units up to PART_BYTES and MOST_UNITS; yields each group and its bytes."""
     group: list[str] = []
     group_bytes = 0
     for unit in units:
-        stat = stat_of(source, unit)
-        size = stat.st_size if stat else PART_BYTES
-        if group and group_bytes + size > PART_BYTES:
+        size = size_of(source, unit)
+        if group and (group_bytes + size > PART_BYTES or len(group) == MOST_UNITS):
             yield tuple(group), group_bytes
             group, group_bytes = [], 0
         group.append(unit)
         group_bytes += size
     yield tuple(group), group_bytes
+
+
+def size_of(source: Source, unit: str) -> int:
+    """The bytes of a unit's files on this machine; PART_BYTES for a unit that has none."""
+    if isinstance(source, Tree):
+        return sum(int(size) for _, size, *_ in source.stamps(unit))
+    stat = stat_of(source, unit)
+    return stat.st_size if stat else PART_BYTES
 
 
 def stat_of(source: Source, unit: str) -> os.stat_result | None:

@@ -1,14 +1,18 @@
 """Compute the MinHash signatures of a part, from which near-copies are found."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluejay.pile.text.document_table import read_batches, text_hashes
-from bluejay.pile.text.minhash import MinHashSettings, band_keys, signatures
-from bluejay.pile.text.sorted_records import sorted_records
+from bluejay.pile.text.minhash import MinHashSettings, band_keys, batch_signatures
+from bluejay.pile.text.sorted_records import row_type, sorted_records, write_array
+from bluejay.pile.text.text_batch import TextBatch, split_texts
+from bluejay.storage import ensure_local
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,21 @@ class Sign:
         return [self.clean.name, self.near.bands, self.near.rows, self.near.ngram]
 
     def run(self, out: Path) -> dict[str, Any]:
-        near = self.near
-        signed = [signatures(batch["text"], near) for batch in read_batches(self.clean / "documents.parquet", ["text"])]
-        table = np.concatenate([*signed, np.empty((0, near.bands * near.rows), np.uint32)])
-        np.save(out / "signatures.npy", table)
-        np.save(out / "bands.npy", np.stack([sorted_records(keys) for keys in band_keys(table, near).T]))
-        np.save(out / "texts.npy", text_hashes(np.load(self.clean / "ids.npy")))
+        near, ids = self.near, np.load(ensure_local(self.clean / "ids.npy"))
+        keys = np.empty((near.bands, len(ids)), np.uint64)
+
+        def signed() -> Iterator[NDArray[np.uint32]]:
+            """Yield the signatures of a few documents at a time, and fill in their keys, a quarter of the bytes."""
+            first = 0
+            for batch in read_batches(self.clean / "documents.parquet", ["text"]):
+                for group in split_texts(batch["text"]):
+                    some = batch_signatures(TextBatch(group), near)
+                    keys[:, first : first + len(some)] = band_keys(some, near).T
+                    first += len(some)
+                    yield some
+
+        write_array(out / "signatures.npy", np.dtype(np.uint32), (len(ids), near.bands * near.rows), signed())
+        record = np.dtype([("key", np.uint64), ("row", row_type(len(ids)))])
+        write_array(out / "bands.npy", record, keys.shape, map(sorted_records, keys))
+        np.save(out / "texts.npy", text_hashes(ids))
         return {}

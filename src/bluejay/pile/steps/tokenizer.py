@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.steps.dedup import Decisions
 from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import uniform
-from bluejay.pile.text.document_table import read_batches, text_hashes
+from bluejay.pile.text.document_table import read_texts, text_hashes
 from bluejay.progress import say
 from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
@@ -64,7 +63,6 @@ class MakeTokenizer:
             total += int(np.load(ensure_local(clean / "sizes.npy"))[training[-1]].sum())
         for clean, inside in zip(listed(self.clean), training, strict=True):
             hashes = text_hashes(np.load(ensure_local(clean / "ids.npy")))
-            drawn, start = inside & (uniform(hashes, recipe.seed, "sample") * total < sample_bytes), 0
-            for batch in read_batches(clean / "documents.parquet", ["text"]):
-                yield from batch["text"].filter(pa.array(drawn[start : start + len(batch)])).to_pylist()
-                start += len(batch)
+            drawn = inside & (uniform(hashes, recipe.seed, "sample") * total < sample_bytes)
+            for texts in read_texts(clean / "documents.parquet", drawn):
+                yield from texts.to_pylist()

@@ -71,6 +71,21 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Re
             yield from file.read_row_group(group, columns).combine_chunks().to_batches()
 
 
+def read_texts(path: Path, wanted: NDArray[np.bool_]) -> Iterator[pa.StringArray]:
+    """Yield the texts of the `wanted` documents (n,) of a Parquet file, from one row group after the other. A row group
+    that has none of them is not read, and neither is such a file."""
+    if not wanted.any():
+        return
+    with pq.ParquetFile(ensure_local(path)) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            rows = slice(start, start + file.metadata.row_group(group).num_rows)
+            start = rows.stop
+            if wanted[rows].any():
+                texts = file.read_row_group(group, ["text"])["text"]
+                yield texts.filter(pa.array(wanted[rows])).combine_chunks()
+
+
 def with_text(batch: pa.RecordBatch, texts: pa.StringArray) -> pa.RecordBatch:
     """Replace the column `text`."""
     return batch.set_column(batch.schema.get_field_index("text"), RAW.field("text"), texts)

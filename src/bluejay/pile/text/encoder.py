@@ -22,6 +22,7 @@ class Encoder:
         # gigatoken does not split a text at added tokens other than <|endoftext|>.
         supported = list(tokenizer.backend.get_added_tokens_decoder()) == [tokenizer.eot]
         if supported and importlib.util.find_spec("gigatoken"):
+            import awkward  # noqa: F401 - gigatoken, which imports it when first used, would lose an interrupt
             from gigatoken import Tokenizer as GigaTokenizer
 
             self.gigatoken = GigaTokenizer.from_json(json.dumps(without_special(tokenizer)))

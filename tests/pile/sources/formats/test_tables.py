@@ -247,6 +247,15 @@ def test_values_that_python_cannot_hold_lose_no_row(tmp_path: Path, column: pa.A
     assert {str(d.meta["plain"]) for d in documents} == {"1970-01-01 00:00:00+00:00"}
 
 
+def test_a_large_row_group_is_not_in_memory_at_once(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"{number:07}" * 100 for number in range(20_000)]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    before = pa.total_allocated_bytes()
+    found = Parquet(kind="parquet", path="").read(str(tmp_path / "a.parquet"))
+    assert next(found) and pa.total_allocated_bytes() - before < table.nbytes / 2
+    assert sum(1 for _ in found) == 19_999
+
+
 def test_a_broken_row_group_loses_no_other(tmp_path: Path) -> None:
     table = pa.table({"text": [f"{number}" * 5000 for number in range(4)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1, compression="zstd", use_dictionary=False)

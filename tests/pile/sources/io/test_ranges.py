@@ -14,6 +14,7 @@ from bluejay.pile.documents import read_until_damaged
 from bluejay.pile.sources.formats.mediawiki import MediaWiki
 from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.formats.warc import Warc
+from bluejay.pile.sources.io import ranges as reading
 from bluejay.pile.sources.io.ranges import FileRange, Records
 
 LINES, PAGES = Records(b"\n"), Records(b"<page>", header=True)
@@ -75,6 +76,15 @@ def test_every_line_is_in_one_range(tmp_path: Path, packer: str) -> None:
         assert all(piece.endswith(b"\n") for piece in read[:-1] if piece)
         most = max(most, sum(map(bool, read)))
     assert most >= {"one member": 1, "one frame": 1, "bzip2": 4, "bzip2 streams": 5}.get(packer, 7)
+
+
+@pytest.mark.parametrize("packer", ["plain", "gzip"])
+def test_the_first_line_may_be_long(tmp_path: Path, packer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "HEAD_BYTES", 100)
+    monkeypatch.setattr(reading, "MOST_HEAD_BYTES", 5000)
+    for longest, whether in ((4000, True), (6000, False)):
+        (tmp_path / "file").write_bytes(PACKERS[packer](b"{" + longest * b" " + b"}\n" + text(40)))
+        assert LINES.has_ranges(str(tmp_path / "file")) is whether
 
 
 @pytest.mark.parametrize("packer", ["plain", "bzip2"])

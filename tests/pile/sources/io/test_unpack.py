@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,15 @@ def debian(data: bytes, name: str = "data.tar") -> bytes:
 )
 def test_every_member_of_every_kind(data: bytes) -> None:
     assert read(data) == (FILES, [])
+
+
+def test_an_archive_of_many_members_takes_no_memory_for_each() -> None:
+    data = tar({f"{number}": b"" for number in range(2000)})
+    tracemalloc.start()
+    assert sum(1 for _ in members(io.BytesIO(data), "archive")) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")

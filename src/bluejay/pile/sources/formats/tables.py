@@ -312,7 +312,8 @@ class Parquet(Table):
         import pyarrow.parquet as pq
 
         try:
-            opened = pq.ParquetFile(local(unit))
+            # Without a buffer, Arrow reads the columns of a whole row group, which may be all of a file.
+            opened = pq.ParquetFile(local(unit), buffer_size=READ_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             with open_raw(unit) as raw:
                 refuse_pointer(raw.peek())

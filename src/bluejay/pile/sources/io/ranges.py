@@ -28,8 +28,9 @@ BLOCK, END = 0x314159265359, 0x177245385090
 """The 48 bits before a block of bzip2, and those before the checksum at the end of its stream."""
 WINDOW_BYTES = 1 << 22
 """Bytes in which marks are looked for at once."""
-HEAD_BYTES = 1 << 20
-"""Text at the start of a file that shows whether it can be read in ranges."""
+HEAD_BYTES, MOST_HEAD_BYTES = 1 << 20, 1 << 26
+"""Text at the start of a file that shows whether it can be read in ranges; and where no record ends or begins in that,
+at most."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Records:
         """Whether a file can be read in ranges; one that cannot be read at all is not."""
         try:
             with open_raw(path) as raw:
-                start, head = raw.peek(6)[:6], head_of(raw)
+                start, head = raw.peek(6)[:6], head_of(raw, self.mark)
         except ValueError:
             return False
         if self.whole_members:
@@ -87,7 +88,7 @@ class Records:
         """The text that `open` gives, in chunks."""
         with open_raw(path) as raw:
             if self.header and place.start:
-                yield head_of(raw).partition(self.mark)[0]
+                yield head_of(raw, self.mark).partition(self.mark)[0]
                 raw.seek(0)
             with closing(chunks(raw, place)) as found:
                 yield from self.trimmed(found, begun=not place.start)
@@ -159,14 +160,16 @@ def opens_value(line: bytes) -> bool:
     return line.lstrip().startswith(b"[") or line.strip() == b"{"
 
 
-def head_of(raw: BufferedReader) -> bytes:
-    """The text at the start of a file, up to a damage."""
+def head_of(raw: BufferedReader, mark: bytes) -> bytes:
+    """The text at the start of a file, at least up to the first mark, or up to a damage."""
     stream: Any = decompressed(raw)
-    found = b""
+    found, most = bytearray(), HEAD_BYTES
     with suppress(*BROKEN):
-        while len(found) < HEAD_BYTES and (chunk := stream.read1(HEAD_BYTES - len(found))):
+        while len(found) < most and (chunk := stream.read1(most - len(found))):
             found += chunk
-    return found
+            if len(found) >= most and mark not in found:
+                most = min(4 * most, MOST_HEAD_BYTES)
+    return bytes(found)
 
 
 def chunks(raw: BufferedReader, place: FileRange) -> Generator[tuple[bool, bytes]]:

@@ -90,6 +90,7 @@ def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header, ignore_zeros=True) as opened:
             for entry in opened:
+                cast(Any, opened).members.clear()  # `tarfile` would keep half a kilobyte for each
                 if entry.isreg() or entry.issym() or entry.islnk():
                     yield entry.name, opened.extractfile(entry) if entry.isreg() else None
                 found = True
