@@ -7,6 +7,8 @@ import socket
 import httpx
 import pytest
 
+from bluejay.serve import server as serving
+from bluejay.serve.errors import DONE, WAITING
 from tests.waiting import PATIENCE
 
 
@@ -41,6 +43,7 @@ def test_wrong_addresses_get_an_error_object(server, method, path, status):
         ("/v1/v1/models", "/v1/models"),
         ("//v1/models/", "/v1/models"),
         ("/api/v1/embeddings", "/v1/embeddings"),
+        ("/v1/responses", "/v1/chat/completions"),
         ("/nowhere", None),
         ("/v1/files", None),
         ("/", None),
@@ -165,11 +168,16 @@ def test_client_that_closes_its_half_of_the_connection_is_answered(server, reque
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
 
 
-def test_half_closed_client_gets_its_whole_completion(server):
-    body = json.dumps({"prompt": "the", "max_tokens": 50}).encode()
+@pytest.mark.parametrize(
+    ("stream", "parts"), [(False, [b'"completion_tokens": 50']), (True, [WAITING.encode(), DONE.encode()])]
+)
+def test_half_closed_client_gets_its_whole_completion(server, monkeypatch, stream, parts):
+    monkeypatch.setattr(serving, "PROBE_SECONDS", 0.001)
+    body = json.dumps({"prompt": "the", "max_tokens": 50, "stream": stream}).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:
         client.sendall(head.encode() + b"\r\n\r\n" + body)
         client.shutdown(socket.SHUT_WR)
-        assert b'"completion_tokens": 50' in client.makefile("rb").read()
+        answer = client.makefile("rb").read()
+    assert all(part in answer for part in parts)

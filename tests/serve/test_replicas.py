@@ -20,9 +20,18 @@ import httpx
 import pytest
 import torch
 
+from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.machine import n_processors
 from bluejay.serve.app import create_app
-from bluejay.serve.replicas import CONNECTION_LOST, Replica, ReplicaServer, Supervisor, devices_of, serve_named
+from bluejay.serve.replicas import (
+    CONNECTION_LOST,
+    Replica,
+    ReplicaServer,
+    Supervisor,
+    devices_of,
+    run_replica,
+    serve_named,
+)
 from bluejay.serve.server import listen
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE, eventually
@@ -42,6 +51,12 @@ def test_a_port_in_use_and_wrong_keys_are_told_before_the_weights_are_read(tiny_
         serve_named(["nothing"], ServeSettings(port=taken.getsockname()[1]))
     with pytest.raises(FileNotFoundError, match=r"keys\.txt"):
         serve_named(["nothing"], ServeSettings(port=0, public=PublicSettings(keys=Path("no/keys.txt"))))
+
+
+def test_several_processes_tell_what_is_wrong_with_a_model_before_they_start(monkeypatch):
+    monkeypatch.setattr("bluejay.serve.replicas.n_processors", lambda: 2)
+    with pytest.raises(FileNotFoundError, match=r"^no model at nothing;"):
+        serve_named(["nothing"], ServeSettings(port=0, workers=2))
 
 
 def test_on_gpus_each_worker_has_one(monkeypatch):
@@ -71,7 +86,7 @@ def supervisor(monkeypatch):
     sent, started = [], []
     with listen("127.0.0.1", 0) as bound, contextlib.ExitStack() as stack:
         bound.setblocking(False)
-        made = Supervisor(["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
+        made = Supervisor(["model"], ["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
         monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
         monkeypatch.setattr("bluejay.serve.replicas.forget_process", lambda _: None)
         monkeypatch.setattr(made, "_start_replica", started.append)
@@ -133,11 +148,29 @@ def received(end: socket.socket) -> int:
     return n
 
 
+def test_a_replica_that_cannot_read_its_model_says_why(channel, tiny_model, tmp_path, monkeypatch):
+    ours, theirs = channel
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "tiny")
+    with (tmp_path / "tiny" / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    for changed in ("os.setpgid", "prepare_process", "forget_process"):  # what is for a process of its own
+        monkeypatch.setattr(f"bluejay.serve.replicas.{changed}", lambda *_: None)
+    with pytest.raises(SystemExit):
+        run_replica(([str(tmp_path / "tiny")], "cpu", False), ServeSettings(workers=2), theirs, [])
+    theirs.close()
+    with listen("127.0.0.1", 0) as bound:
+        made = Supervisor(["a"], ["a"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
+        made.replicas.append(replica := Replica(0, Ended(name="0"), ours, 0.0))
+        made.selector.register(ours, selectors.EVENT_READ, replica)
+        with pytest.raises(ValueError, match=r"model\.safetensors"):
+            made._receive(replica)
+
+
 def test_a_burst_of_connections_waits_until_replicas_take_them(channel):
     ours, theirs = channel
     with listen("127.0.0.1", 0) as bound, contextlib.ExitStack() as stack:
         bound.setblocking(False)
-        made = Supervisor(["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
+        made = Supervisor(["model"], ["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
         made.replicas.append(Replica(0, Ended(name="0"), ours, 0.0, ready=True))
         for _ in range(400):
             stack.enter_context(socket.create_connection(bound.getsockname()))
@@ -175,8 +208,6 @@ def shared(pid: int, path: Path) -> bool:
 
 @pytest.mark.slow
 def test_replicas_share_work_weights_metrics_and_limits(tiny_model, tmp_path):
-    from bluejay.gpt.formats.layouts import convert, save_model
-
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "floats")
     convert(tmp_path / "floats", tmp_path / "tiny", quantize="q8")
     main = "from bluejay.cli import main; main()"

@@ -50,15 +50,25 @@ def test_invalid_addresses_are_rejected(model):
         serve(model, ServeSettings("no such host", 0))
 
 
-@pytest.mark.parametrize("number, returncode", [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(number, returncode):
+@pytest.mark.parametrize(
+    "numbers, drain, returncode",
+    [
+        ([signal.SIGINT], 0.5, 0),
+        ([signal.SIGINT] * 2, PATIENCE, 0),
+        ([signal.SIGTERM], 0.5, -signal.SIGTERM),
+        ([signal.SIGTERM, signal.SIGINT], PATIENCE, -signal.SIGTERM),
+    ],
+)
+def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(numbers, drain, returncode):
     # An interrupt is how a person ends it; a termination is reported to whoever sent it, as uvicorn does.
-    with program(ServeSettings(port=0, drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
+    with program(ServeSettings(port=0, drain=drain), n_ctx=100_000) as served, httpx.Client() as client:
         body = {"prompt": "the", "max_tokens": 100_000, "temperature": 0, "stream": True}
         with client.stream("POST", f"{served.url}/v1/completions", json=body) as response:
             lines = response.iter_lines()
             next(lines)
-            served.send_signal(number)
+            for number in numbers:
+                served.send_signal(number)
+                time.sleep(0.1)
             assert "the server is shutting down" in [line for line in lines if line][-1]
         assert served.wait() == returncode
         said, *log = served.output
@@ -164,7 +174,8 @@ def test_a_termination_under_load_loses_no_request():
     async def crowded(crowd: Crowd, url: str) -> int:
         coming = asyncio.create_task(crowd.come(24, 60))
         async with httpx.AsyncClient() as client:
-            await asyncio.sleep(1)
+            while not crowd.answered:
+                await asyncio.sleep(0.1)
             assert (await client.get(f"{url}/readyz")).status_code == 200
             before = sum(crowd.answered.values())
             served.send_signal(signal.SIGTERM)

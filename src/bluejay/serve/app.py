@@ -106,8 +106,10 @@ async def error_response(request: Request, error: Exception) -> Response:
 
 
 def hint(request: Request) -> str:
-    """The path that was meant where a client's base URL lacks /v1, has it twice, or ends with a slash too many."""
-    meant = "/v1/" + "/".join(part for part in request.url.path.split("/") if part not in ("", "api", "v1"))
+    """The path that was meant where a client's base URL lacks /v1, has it twice, or ends with a slash too many, and by
+    clients that ask at /v1/responses unless they are told to chat."""
+    parts = [part for part in request.url.path.split("/") if part not in ("", "api", "v1")]
+    meant = "/v1/chat/completions" if parts == ["responses"] else "/v1/" + "/".join(parts)
     scope = {**request.scope, "path": meant}
     found = any(route.matches(scope)[0] != Match.NONE for route in request.app.routes)
     return f"; did you mean {meant[:100]}?" if found else ""

@@ -14,6 +14,7 @@ import select
 import selectors
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from fastapi import FastAPI
 
 from bluejay.infer.model import Model, load
 from bluejay.machine import free_memory, n_processors, resident_memory
+from bluejay.mistakes import sentence
 from bluejay.progress import say
 from bluejay.serve.api.offered import Catalogue, offer, room_for_models
 from bluejay.serve.app import create_app
@@ -33,8 +35,11 @@ from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
 from bluejay.serve.server import Connection, Server, address, check_keys, listen, prepare_process, serve, spoken
 from bluejay.serve.settings import ServeSettings
 
-READY, CONNECTION_LOST = b"r", b"l"
-"""Messages from a replica to the parent: it can serve now; one of its connections has closed."""
+READY, CONNECTION_LOST, FAILED = b"r", b"l", b"f"
+"""Messages from a replica to the parent: it can serve now; one of its connections has closed; it cannot serve, followed
+by a sentence that says why."""
+MAX_MESSAGE = 4096
+"""Bytes of a message."""
 FULL_SECONDS = 0.1
 """How long a side of a full channel waits before it looks at it again."""
 RESTART_SECONDS = 5.0
@@ -52,6 +57,8 @@ class Replica:
     began: float
     ready: bool = False
     n_connections: int = 0
+    failure: str = ""
+    """Why it cannot serve, if it said so."""
 
 
 def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
@@ -68,12 +75,14 @@ def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "au
     devices = devices_of(settings.workers, device)
     if counts_memory(names, settings):
         settings = with_share(settings, devices[0])
-        room_for_models(offer(names, settings, devices[0], compiled), settings, devices[0])  # before anything starts
+    offered = offer(names, settings, devices[0], compiled)  # what is wrong is told before anything starts
+    if counts_memory(names, settings):
+        room_for_models(offered, settings, devices[0])
     with listen(settings.host, settings.port) as bound, tempfile.TemporaryDirectory(prefix="bluejay-") as folder:
         os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Supervisor(names, settings, bound, devices, compiled).run()
+        Supervisor(names, [one.name for one in offered], settings, bound, devices, compiled).run()
 
 
 def opened(names: Sequence[str], settings: ServeSettings, device: str, compiled: bool) -> Model | Catalogue:
@@ -119,9 +128,16 @@ class Supervisor:
     """The parent: distributes connections and keeps the replicas running."""
 
     def __init__(
-        self, names: Sequence[str], settings: ServeSettings, bound: socket.socket, devices: list[str], compiled: bool
+        self,
+        names: Sequence[str],
+        titles: Sequence[str],
+        settings: ServeSettings,
+        bound: socket.socket,
+        devices: list[str],
+        compiled: bool,
     ) -> None:
-        self.names = names
+        """`names` is where the models are, `titles` what requests call them."""
+        self.names, self.titles = names, titles
         self.devices, self.compiled = devices, compiled
         self.settings = settings
         self.bound = bound
@@ -192,7 +208,7 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
-                    message = replica.channel.recv(16)
+                    message = replica.channel.recv(MAX_MESSAGE)
                 except ConnectionError:
                     message = b""
                 if message == CONNECTION_LOST:
@@ -200,6 +216,8 @@ class Supervisor:
                 elif message == READY:
                     replica.ready = True
                     self._start_accepting()
+                elif message.startswith(FAILED):
+                    replica.failure = message.removeprefix(FAILED).decode(errors="replace")
                 else:
                     return self._replace(replica)
 
@@ -211,7 +229,7 @@ class Supervisor:
         if not self.announced and sum(replica.ready for replica in self.replicas) == self.settings.workers:
             self.announced = True
             url = address(self.settings.host, self.bound)
-            say(f"{spoken(self.names)} served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
+            say(f"{spoken(self.titles)} served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
 
     def _stop_accepting(self) -> None:
         """Stop accepting connections for now; new ones wait in the system's queue."""
@@ -220,7 +238,8 @@ class Supervisor:
             self.selector.unregister(self.bound)
 
     def _replace(self, replica: Replica) -> None:
-        """Remove a replica that has died, and schedule its restart."""
+        """Remove a replica that has died, and schedule its restart. Before all replicas have served, raises ValueError
+        for one that said why it cannot, and RuntimeError for another."""
         self.selector.unregister(replica.channel)
         replica.channel.close()
         replica.process.join()
@@ -230,9 +249,13 @@ class Supervisor:
             self._stop_accepting()
         if self.signals:
             return
+        ended = f"ended with code {replica.process.exitcode}"
+        if not self.announced and replica.failure:
+            raise ValueError(replica.failure)
         if not self.announced:
-            raise RuntimeError(f"a replica ended with code {replica.process.exitcode} before it could serve")
-        say(f"replica {replica.number} ended with code {replica.process.exitcode}; another takes its place")
+            raise RuntimeError(f"a replica {ended} before it could serve")
+        why = f": {replica.failure}" if replica.failure else ""
+        say(f"replica {replica.number} {ended}{why}; another takes its place")
         self.to_start.append((replica.began + RESTART_SECONDS, replica.number))
 
     def _dispatch(self) -> None:
@@ -296,7 +319,11 @@ def run_replica(
     prepare_process()
     with contextlib.suppress(KeyboardInterrupt):
         settings = replace(settings, unready=0.0)
-        app = create_app(opened(names, settings, device, compiled), settings)
+        try:
+            app = create_app(opened(names, settings, device, compiled), settings)
+        except (ImportError, OSError, ValueError) as error:  # those that a command tells in one sentence
+            channel.send(FAILED + sentence(error).encode()[: MAX_MESSAGE - len(FAILED)])
+            sys.exit(1)
         ReplicaServer(app, channel).run(sockets=[])
 
 

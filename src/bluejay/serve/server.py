@@ -26,7 +26,7 @@ from bluejay.progress import say
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.respond import RETRY_AFTER_SECONDS
 from bluejay.serve.app import create_app
-from bluejay.serve.errors import APIError
+from bluejay.serve.errors import WAITING, APIError
 from bluejay.serve.middleware.access_log import RequestRecord, note
 from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.limits_and_errors import SECURITY_HEADERS
@@ -153,6 +153,8 @@ class Parser(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self.n_pieces = 0
         """Pieces of the present request's body."""
+        self.sends_events = False
+        """Whether the present response is a stream of events, between which there may be comments."""
         self.refusal = APIError(400, "the request is not valid HTTP", code="invalid_http")
         """The answer to a client after a RemoteProtocolError."""
 
@@ -173,6 +175,13 @@ class Parser(h11.Connection):
             if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > MAX_HEAD:
                 self._refuse_head()
         return event
+
+    def send(self, event: h11.Event) -> bytes | None:  # pyrefly: ignore[bad-override]  # h11 overloads it
+        """The bytes of an event."""
+        if isinstance(event, h11.Response):
+            kind = dict(event.headers).get(b"content-type", b"")
+            self.sends_events = kind.startswith(b"text/event-stream")
+        return super().send(event)
 
     def _refuse_head(self) -> NoReturn:
         self._refuse(APIError(431, f"the head is larger than {MAX_HEAD // 1024} kB", code="head_too_large"))
@@ -235,10 +244,13 @@ class Connection(H11Protocol):
         return self.half_closed
 
     def _probe(self) -> None:
-        """Send an interim response now and then, because only writing tells whether the client closed both halves."""
+        """Send an interim response or a comment now and then, because only writing tells whether the client closed both
+        halves."""
         if self.half_closed and not self.transport.is_closing():
             if not self.cycle.response_started:
                 self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            elif self.parser.sends_events:
+                self.transport.write(self.parser.send(h11.Data(data=WAITING.encode())) or b"")
             self.loop.call_later(PROBE_SECONDS, self._probe)
 
     def on_response_complete(self) -> None:
@@ -325,11 +337,13 @@ class Server(uvicorn.Server):
         return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers."""
+        """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers, and
+        after a second one not at all: they end with an error event. (uvicorn would cut the connections.)"""
         self.models.draining = True
         if sig == signal.SIGINT:
-            self.unready, self.drain = 0.0, min(INTERRUPT_DRAIN_SECONDS, self.drain)
-        super().handle_exit(sig, frame)
+            self.unready, self.drain = 0.0, 0.0 if self.should_exit else min(INTERRUPT_DRAIN_SECONDS, self.drain)
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce the URL."""
@@ -348,9 +362,16 @@ class Server(uvicorn.Server):
         self._stop_accepting(sockets or [])
         await asyncio.sleep(LATE_REQUEST_SECONDS)
         self.config.timeout_graceful_shutdown = int(self.drain + ERROR_EVENT_SECONDS)
-        ending = asyncio.get_running_loop().call_later(self.drain, self.models.stop)
+        ending = asyncio.create_task(self._end_answers())
         await super().shutdown(sockets)
         ending.cancel()
+
+    async def _end_answers(self) -> None:
+        """End the answers that take longer than `drain`."""
+        began = time.monotonic()
+        while time.monotonic() < began + self.drain:  # which a second Ctrl+C sets to zero
+            await asyncio.sleep(min(PROBE_SECONDS, self.drain))
+        self.models.stop()
 
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         """Close the listening sockets, after accepting the connections in their queues, which would be cut off."""

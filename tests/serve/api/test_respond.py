@@ -1,5 +1,6 @@
 """How requests end: complete, abandoned, rejected or failed."""
 
+import asyncio
 import json
 import threading
 import time
@@ -8,10 +9,13 @@ import httpx
 import openai
 import pytest
 
+from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.infer.sampling import Logprob
 from bluejay.serve.api import respond
+from bluejay.serve.api.chat import ChatWriter
 from bluejay.serve.api.completions import best
+from bluejay.serve.engine_thread import Job
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.serve.conftest import engine_thread_of
 from tests.waiting import PATIENCE, eventually
@@ -34,6 +38,19 @@ def test_client_that_leaves_a_stream_frees_its_rows(server, engine_thread):
             next(response.iter_lines())
             assert not engine_thread.engine.idle
     assert eventually(lambda: engine_thread.engine.idle and not engine_thread.owners)
+
+
+def test_client_that_leaves_a_stream_before_its_first_token_is_noticed(server, engine_thread, monkeypatch):
+    """Reading a long prompt may take minutes, and nothing is written meanwhile that would fail."""
+    monkeypatch.setattr(respond, "SILENT_SECONDS", 2 * PATIENCE)
+    step, turn = engine_thread.engine.step, threading.Event()
+    monkeypatch.setattr(engine_thread.engine, "step", lambda: turn.wait() and step())
+    try:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=NEVER_ENDING | {"stream": True}):
+            assert engine_thread.jobs
+        assert eventually(lambda: not engine_thread.jobs)
+    finally:
+        turn.set()
 
 
 def test_client_that_does_not_wait_for_its_answer_frees_its_rows(server, engine_thread):
@@ -169,6 +186,29 @@ def test_an_answer_whose_prompt_was_read_ends_early(short_of_time):
 def test_a_proxy_is_told_to_pass_on_each_token_at_once(server):
     answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "the", "max_tokens": 1, "stream": True})
     assert answer.headers["x-accel-buffering"] == "no"
+
+
+def test_between_two_events_that_wait_the_loss_of_a_connection_is_noticed(byte_tokenizer):
+    """A server under load has many at once; each would be written to a connection that is lost."""
+
+    async def turns_at_each_event() -> list[int]:
+        job, turns = Job([[1]], SamplingParams(max_tokens=3), None, None, 0), 0
+        for reason in (None, None, "length"):
+            job.events.put_nowait((0, Chunk(0, "a", 5, reason)))
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others_run = asyncio.create_task(others())
+        seen = [turns async for _ in respond.events(job, ChatWriter(byte_tokenizer), {}, False)]
+        others_run.cancel()
+        return seen
+
+    seen = asyncio.run(turns_at_each_event())
+    assert len(seen) == 4 and seen == sorted(set(seen))
 
 
 def test_a_sample_that_never_began_is_not_the_best():

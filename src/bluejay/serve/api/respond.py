@@ -257,6 +257,7 @@ async def events(job: Job, writer: Writer, heading: Mapping[str, object], with_u
                 yield WAITING
             else:
                 yield event({**heading, "choices": [writer.chunk(*part)], **usage_field})
+            await asyncio.sleep(0)  # where many chunks wait, a lost connection would be noticed after the last one only
         raise_if_broken(job)
     except (APIError, *ENGINE_ERRORS) as reason:
         error = reason if isinstance(reason, APIError) else to_api_error(reason)
