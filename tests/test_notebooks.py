@@ -143,7 +143,7 @@ def test_what_was_written_is_traced_to_documents(outputs):
 
 def test_without_a_corpus_the_trace_says_what_would_make_it(tiny_model, tmp_path, capsys):
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "model")
-    exec(code("trace"), {"MODEL": str(tmp_path / "model"), "code": "text"})
+    exec(code("trace"), {"CHECKOUT": str(tmp_path), "MODEL": str(tmp_path / "model"), "code": "text"})
     said = capsys.readouterr().out
     assert (
         "nothing that" in said and "bluejay pile build recipes/pile/mini-pile.toml" in said and "bluejay index" in said

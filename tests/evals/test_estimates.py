@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from bluejay.evals import estimates
+from bluejay.evals.evaluate import Settings, evaluate
+from bluejay.evals.scorers import LocalScorer
+from bluejay.evals.tasks import Continuation, Question, Task, by_choice
 
 ONE, OTHER = [0.1, 0.4, 0.35, 0.8, 0.9, 0.2], [0.2, 0.3, 0.3, 0.6, 0.7, 0.3]
 
@@ -244,3 +247,13 @@ def test_the_difference_of_two_means_is_welchs():
     found = estimates.unpaired(estimates.mean(ONE), estimates.mean(OTHER))
     assert found.value == pytest.approx(np.mean(ONE) - np.mean(OTHER)) and found.n == 12
     assert (found.low, found.high) == pytest.approx((-0.2969008, 0.4135675), rel=0.003)
+
+
+def test_equal_questions_are_one_cluster(tiny_model, tmp_path):
+    """A test set in which each question stands five times tells no more than that without the copies."""
+    asked = [tuple(Continuation(f"Q{n}", text) for text in (" a", " b")) for n in range(12)]
+    questions = [Question(f"{n}", one, n % 2, choices=("a", "b")) for n, one in enumerate(asked)]
+    tasks = [Task(f"{n}", lambda _, n=n: iter(questions * n), by_choice, "bits_per_byte") for n in (1, 5)]
+    alone, copied = evaluate([LocalScorer(tiny_model, "tiny", "1")], tasks, Settings(), tmp_path).results
+    assert (alone.main.clusters, copied.main.clusters, copied.main.n) == (12, 12, 60)
+    assert (copied.main.low, copied.main.high) == pytest.approx((alone.main.low, alone.main.high))

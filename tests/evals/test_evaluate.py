@@ -112,10 +112,13 @@ def test_samples_of_different_prompts_do_not_share_their_random_numbers(tiny_con
     assert len(set(found.values())) == 3
 
 
-def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
+def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path, file_size_limit):
     scorer = LocalScorer(tiny_model, "tiny", "1")
     requests = [Continuation("the cat", f" {word}") for word in ("sat", "ran", "sat", "ate")]
     file = AnswerFile(tmp_path / "a.jsonl")
+    with file_size_limit(60), pytest.raises(OSError, match="File too large: .*a.jsonl"):
+        file.ask(scorer, requests, "test")
+    file = AnswerFile(file.path)
     whole = file.ask(scorer, requests, "test")
     lines = file.path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 3  # the same request is asked once
@@ -320,7 +323,7 @@ BAD = {
     "--tasks own.toml --corpus .": "--corpus has no effect without --suite pile",
     "--tasks own.toml --problems x": "--problems has no effect without --samples",
     "--samples x": "has no effect with --samples; leave it out",
-    "--tasks own.toml --report own.toml": "own.toml is a file; --report names a folder",
+    "--tasks own.toml --report own.toml": "own.toml is a file; name a folder",
 }
 OWN = {
     "letters": '{"question": "x", "choices": "yes", "gold": 0}',

@@ -51,6 +51,14 @@ def test_the_page_needs_nothing_beside_it_and_names_what_sets_rows_apart(evaluat
     assert '<td class="n">1<td class="n">3<td class="n">0.33 (0.061 to 0.79)' in page and "failed: 1 &lt; 2" in page
 
 
+def test_a_full_disk_leaves_the_report_that_was_there(evaluation, tmp_path, file_size_limit):
+    write_report(evaluation, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with file_size_limit(len(before["report.json"]) + 500), pytest.raises(OSError, match="File too large"):
+        write_report(replace(evaluation, settings=Settings(seed=7)), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_markdown_and_json_hold_the_same_figures(evaluation, tmp_path):
     write_report(evaluation, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import save_model
@@ -44,6 +44,21 @@ def test_a_look_in_the_terminal_and_as_a_page(model, tmp_path, capsys):
     assert (tmp_path / "look.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     found = printed(capsys, model, "the cat", "--position", 1, "--output", tmp_path / "look.json")
     assert found["position"] == 1 and json.loads((tmp_path / "look.json").read_text()) == found
+
+
+def test_a_model_that_holds_nan_is_not_explained_but_its_activations_are_written(tmp_path, byte_tokenizer, capsys):
+    save_model(random_gpt("gpt_neox"), byte_tokenizer, tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    weights["gpt_neox.layers.1.mlp.dense_h_to_4h.bias"][5] = float("nan")
+    save_file(weights, tmp_path / "broken" / "model.safetensors")
+    for asked in (["the cat"], ["the cat", "--without"], ["--heads"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["lens", str(tmp_path / "broken"), *asked])
+        assert "blocks.1.mlp.up.bias of broken holds numbers that are not finite" in capsys.readouterr().err
+    printed(
+        capsys, tmp_path / "broken", "x", "--hooks", "blocks.*.mlp.hook_pre", "--output", tmp_path / "a.safetensors"
+    )
+    assert load_file(tmp_path / "a.safetensors")["blocks.1.mlp.hook_pre"].isnan().any()
 
 
 def test_every_question_is_answered(model, tmp_path, capsys):

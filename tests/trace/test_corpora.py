@@ -96,6 +96,18 @@ def test_a_model_without_its_corpus_says_so_in_one_line(moved, project, capsys, 
     assert document.steps is None and any("have no steps" in note for note in alone.notes)
 
 
+def test_a_corpus_that_was_built_anew_is_not_called_missing(moved, corpus, byte_tokenizer):
+    model, built = str(moved / "runs" / "base" / "model"), moved / "data" / "c"
+    shutil.rmtree(built)
+    index(corpus(built, {"train": [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in TEXTS[:5]]}))
+    byte_tokenizer.save(built)
+    with pytest.raises(ValueError, match=r"data/c is not as the run in .* read it; --corpus .*data/c traces in it"):
+        open_tracer(model)
+    tracer = open_tracer(model, [built])
+    [document] = tracer.trace("number 3 sat on the mat 9", SETTINGS).spans[0].documents
+    assert document.steps is None and tracer.notes[0].endswith("read it")
+
+
 def test_a_corpus_elsewhere_is_found_by_its_name_or_in_the_cache(moved, monkeypatch):
     shutil.move(moved / "data" / "c", moved / "elsewhere")
     model, text = str(moved / "runs" / "base" / "model"), "number 7 sat on the mat 49"

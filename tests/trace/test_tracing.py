@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay.trace import Index
-from bluejay.trace.display import MOST_SPANS, Traced, row, underlined
+from bluejay.trace.display import MOST_SPANS, Traced, heading, row, underlined
 from bluejay.trace.indexing import index
 from bluejay.trace.spans import Quoted, char_offsets, maximal, reach
 from bluejay.trace.tracing import LOOKED_AT, Source, Tracer, TraceSettings
@@ -125,6 +125,8 @@ def test_a_notebook_shows_the_text_and_the_documents_of_its_spans(traced_in):
     assert len(many.spans) > MOST_SPANS and many._repr_html_().count("<details>") == MOST_SPANS
     assert f"{len(many.spans) - MOST_SPANS} more matches are not shown" in many._repr_html_()
     assert "0 matches" in tracer.trace("")._repr_html_()
+    line = heading(tracer.trace(texts[0]).spans[0])  # a document that is quoted whole has one line as well
+    assert line.startswith(f'"{texts[0][:200]} … {texts[0][-200:]}" · ') and len(line) < 500
 
 
 @pytest.mark.parametrize("folders", [("one/c", "two/c"), ("c", "two/c"), ("two/c", "c"), ("c-2", "one/c", "c")])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bluejay.evals.scorers import AT_ONCE, Scorer
 from bluejay.evals.tasks import Answer, Generation, Likelihood, Request
-from bluejay.files import cache_directory, parse_json
+from bluejay.files import cache_directory, naming, parse_json
 from bluejay.progress import progress
 
 
@@ -61,7 +61,11 @@ class AnswerFile:
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in self.known}
         order = list(missing)
         done = len(set(keys)) - len(order)
-        with self.path.open("a", encoding="utf-8") as file, progress(label, len(set(keys)), "requests", done) as bar:
+        with (
+            naming(self.path),
+            self.path.open("a", encoding="utf-8") as file,
+            progress(label, len(set(keys)), "requests", done) as bar,
+        ):
             for begin in range(0, len(order), AT_ONCE):
                 some = order[begin : begin + AT_ONCE]
                 for number, answer in scorer.answers([missing[key] for key in some]):

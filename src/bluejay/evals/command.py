@@ -19,6 +19,7 @@ from bluejay.evals.report import write_report
 from bluejay.evals.safety_table import findings
 from bluejay.evals.scorers import LocalScorer, Scorer, identities, open_scorer
 from bluejay.evals.tasks import Task
+from bluejay.files import require_writable
 from bluejay.progress import say
 from bluejay.testsets.rows import documents
 
@@ -36,9 +37,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     programs: list[Programs] = []
     tasks = chosen_tasks(options, programs)  # before models are loaded, so that a mistake is found at once
     if options.report is not None:
-        if options.report.exists() and not options.report.is_dir():
-            raise ValueError(f"{options.report} is a file; --report names a folder, which gets several")
-        options.report.mkdir(parents=True, exist_ok=True)
+        require_writable(options.report, is_folder=True)
     scorers = open_scorers(options)
     evaluation = evaluate(scorers, tasks, settings)
     evaluation.extra["command"] = options.command

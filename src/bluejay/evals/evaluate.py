@@ -17,7 +17,7 @@ from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.estimates import Difference, Estimate, shown, span
 from bluejay.evals.scorers import LocalScorer, Scorer
-from bluejay.evals.tasks import METRICS, Answer, Continuation, Generation, Question, Task, WholeText
+from bluejay.evals.tasks import METRICS, Answer, Continuation, Generation, Question, Request, Task, WholeText
 from bluejay.testsets.catalogue import named
 
 LETTERS, EITHER = "_mc", "_either_form"
@@ -225,7 +225,9 @@ def answer(task: Task, one: Asked, scorer: Scorer, file: AnswerFile) -> Result:
     with ThreadPoolExecutor(task.measured_at_once) as executor:
         scores = list(executor.map(task.measure, questions, given))
     by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
-    clusters = [question.cluster or f"{number}" for number, question in enumerate(questions)]
+    first = dict[tuple[Request, ...], int]()  # of equal questions, which are dependent
+    numbers = [first.setdefault(question.requests, number) for number, question in enumerate(questions)]
+    clusters = [question.cluster or f"{number}" for question, number in zip(questions, numbers, strict=True)]
     figures = {metric: figure(metric, values, clusters, task.macro) for metric, values in by_metric.items()}
     return Result(
         task=task.name,

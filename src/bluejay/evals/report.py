@@ -12,7 +12,7 @@ from bluejay.evals.evaluation_file import write_summary
 from bluejay.evals.pictures import bars, curves
 from bluejay.evals.published import Published, rows_for
 from bluejay.evals.tasks import METRICS
-from bluejay.files import json_of, write_text
+from bluejay.files import json_of, write_texts
 
 TABLE, END = safety_table.TABLE, safety_table.END
 SHOWN_PROGRAMS = 12
@@ -33,16 +33,18 @@ td.small { min-width: 20rem; }
 
 
 def write_report(evaluation: Evaluation, directory: Path) -> Path:
-    """Write report.html, report.md, report.json and the summary that the server shows; returns the path of the page."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write report.html, report.md and report.json, all or none, and then the summary that the server shows; returns
+    the path of the page. Raises OSError."""
     command, date = (str(evaluation.extra.get(name, "")) for name in ("command", "date"))
     figures = ((one.task, one.model, METRICS[one.metric].title, one.main) for one in evaluation.results)
+    texts = {
+        "report.json": json_of(evaluation.as_dict(), indent=2) + "\n",
+        "report.md": "\n".join(markdown(evaluation)) + "\n",
+        "report.html": "\n".join(html(evaluation)) + "\n",
+    }
+    write_texts({directory / name: text for name, text in texts.items()})
     write_summary(directory, date, command, figures, evaluation.extra.get("identities"))
-    write_text(directory / "report.json", json_of(evaluation.as_dict(), indent=2) + "\n")
-    write_text(directory / "report.md", "\n".join(markdown(evaluation)) + "\n")
-    page = directory / "report.html"
-    write_text(page, "\n".join(html(evaluation)) + "\n")
-    return page
+    return directory / "report.html"
 
 
 def by_task(evaluation: Evaluation) -> dict[str, list[Result]]:

@@ -96,7 +96,8 @@ class Question:
     choices: tuple[str, ...] = ()
     """The choices as texts; after their requests come as many that score them without the question, or none."""
     cluster: str = ""
-    """Questions of one cluster, such as those about one passage, are not independent; empty where each is alone."""
+    """Questions of one cluster, such as those about one passage, are not independent; empty where each is alone. Equal
+    questions are one cluster in any case."""
 
 
 Scores = Mapping[str, float | tuple[float, float]]

@@ -8,6 +8,7 @@ names, and where `bluejay index` last saw that content.
 import contextlib
 import glob
 import hashlib
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,10 +238,11 @@ def find_index(search: Search, run: ReadRun, prefix: str, content: str | None, u
     that says why, if it is not found. `used` are the corpora, resolved, whose shard of that name is another one of the
     same set."""
     original = moved(f"{prefix}.idx", run.directory)
-    places = [*likeliest(search.corpora, prefix), *([corpus_of(original)] if original else [])]
+    own = corpus_of(original) if original else None
+    places = [*likeliest(search.corpora, prefix), *([own] if own else [])]
     if content and (there := remembered(content)):
         places.append(there)
-    without = None
+    without, changed = None, None
     for corpus in dict.fromkeys(places):
         if corpus.resolve() in used or not is_corpus(corpus):
             continue
@@ -250,10 +252,16 @@ def find_index(search: Search, run: ReadRun, prefix: str, content: str | None, u
         index = search.index(corpus)
         if Path(prefix).name in index.content and content in (None, index.content[Path(prefix).name]):
             return index
+        if corpus == own:
+            changed = corpus
     if without is not None:
         if without not in search.unindexed:
             search.unindexed.append(without)
         note = f"{without} has no index; {to_index(without)}"
+    elif changed is not None:
+        named = changed.resolve() in {corpus.resolve() for corpus in search.corpora}
+        helps = "" if named else f"; --corpus {shlex.quote(str(changed))} traces in it as it is, without steps"
+        note = f"{changed} is not as the run in {run.directory} read it{helps}"
     else:
         note = f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus"
     if note not in search.notes:

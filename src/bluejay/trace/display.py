@@ -13,6 +13,8 @@ STRENGTHS = {"quoted": 0.6, "interpolated": 0.2, "new": 0.0}
 """How strong the background of each kind of segment is in a notebook, up to 1."""
 MOST_SPANS, MOST_DOCUMENTS = 20, 5
 """Spans, and documents of each, that a notebook shows."""
+MOST_CHARACTERS = 400
+"""Characters of a span that its line shows; of a longer one half as many from its beginning and its end."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ def as_html(span: Span) -> str:
 
 
 def heading(span: Span) -> str:
-    """A span in one line."""
+    """A span in one line, without the middle of a long one."""
     documents = counted(span.n_documents, "document")
     at_least = "" if span.all_looked_at else "at least "
-    return f'"{printable(span.text)}" · {span.end - span.start} tokens · {span.count:,} × in {at_least}{documents}'
+    text, half = span.text, MOST_CHARACTERS // 2
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[:half]} … {text[-half:]}"
+    return f'"{printable(text)}" · {span.end - span.start} tokens · {span.count:,} × in {at_least}{documents}'
 
 
 def row(document: Quoted) -> str:

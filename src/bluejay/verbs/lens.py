@@ -1,12 +1,11 @@
 """`bluejay lens`: its options, and from options to results."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay.fields import at_least
-from bluejay.files import require_writable, write_text
+from bluejay.files import json_of, require_writable, write_text
 from bluejay.mistakes import text_given
 
 if TYPE_CHECKING:
@@ -99,7 +98,20 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         run.save(options.output)
         shapes = {name: list(value.shape) for name, value in run.items()}
         return f"{len(shapes)} activations in {options.output}", {"output": str(options.output), "shapes": shapes}
+    require_finite(lens)
     return shown(result(lens, options, text), options.output)
+
+
+def require_finite(lens: "Lens") -> None:
+    """Raise ValueError where a weight of the model holds NaN or infinity, so that no figure would mean anything."""
+    from bluejay.gpt.formats.tensors import is_finite
+
+    for name, weight in lens.gpt.state_dict().items():
+        if not is_finite(weight):
+            raise ValueError(
+                f"{name} of {lens.name} holds numbers that are not finite, so there is nothing to explain; --hooks "
+                "writes the activations as they are"
+            )
 
 
 def require_fitting(options: argparse.Namespace) -> None:
@@ -132,7 +144,7 @@ def shown(found: Any, output: Path | None) -> tuple[str, dict[str, Any]]:
 def write(found: Any, values: dict[str, Any], path: Path) -> None:
     """Write a result as JSON or as a page of HTML."""
     if path.suffix == ".json":
-        write_text(path, json.dumps(values))
+        write_text(path, json_of(values))
         return
     head = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>Look inside</title>\n"
     write_text(path, f"{head}{found._repr_html_()}\n")

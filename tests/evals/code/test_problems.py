@@ -88,6 +88,21 @@ def test_tests_that_cannot_be_split_run_in_the_samples_process_and_say_so(body):
     assert not grade(problem, "    import os\n    os._exit(0)\n").passed
 
 
+@pytest.mark.parametrize(
+    ("beside", "assertion", "right", "forgeable"),
+    [
+        ("", "list(candidate(2)) == [0, 1]", "yield from range(x)", False),
+        ("", "sorted(candidate('ba')) == ['a', 'b']", "return dict.fromkeys(x).keys()", False),
+        ("GIVEN = 4", "candidate(GIVEN) == 2", "return x / 2", True),
+        ("import math", "candidate(math.pi) < 2", "return x / 2", True),
+    ],
+)
+def test_a_generator_is_right_and_so_is_a_test_that_uses_names_of_its_own(beside, assertion, right, forgeable):
+    problem = problem_of({**HUMAN_EVAL, "test": f"{beside}\n\ndef check(candidate):\n    assert {assertion}\n"})
+    assert problem.forgeable is forgeable
+    assert grade(problem, f"    {right}\n").passed and not grade(problem, "    return 5\n").passed
+
+
 def test_a_row_of_mbpp_may_set_up_what_its_calls_need():
     problem = problem_of(MBPP)
     assert problem.entry_point == "count" and problem.task_id == "7" and not problem.forgeable
@@ -99,8 +114,8 @@ def test_a_row_of_mbpp_may_set_up_what_its_calls_need():
 @pytest.mark.parametrize(
     ("assertion", "entry_point", "call", "check"),
     [
-        ("assert set(similar([1], [1, 2])) == set((1,))", "similar", "similar([1], [1, 2])", "set(_0) == set((1,))"),
-        ("assert round(len(f()), 1) == 2", "f", "f()", "round(len(_0), 1) == 2"),
+        ("assert set(similar([1], [1, 2])) == set((1,))", "similar", "set(similar([1], [1, 2]))", "_0 == set((1,))"),
+        ("assert round(len(f()), 1) == 2", "f", "len(f())", "round(_0, 1) == 2"),
         ("assert sum(10, 15) == 6", "sum", "sum(10, 15)", "_0 == 6"),
         ("assert get([1]) == 1", "get", "get([1])", "_0 == 1"),
     ],
@@ -130,6 +145,7 @@ def test_problems_are_read_from_files(tmp_path: Path, suffix):
         (json.dumps({**MBPP, "test_list": ["assert 1 == 1"]}), "calls no function"),
         (json.dumps({**MBPP, "test_list": []}), "line 1: it has no tests"),
         (json.dumps({**MBPP, "test_list": ["count(one) == 1"]}), "is not an assert"),
+        (json.dumps({**MBPP, "test_setup_code": "import os, numpy"}), "line 1: its tests import numpy, and"),
         (json.dumps({**HUMAN_EVAL, "test": "x = 1"}), "line 1: it has no tests"),
         ("\n".join([json.dumps(MBPP)] * 2), "line 2: there is a problem 7 already; give each its own name"),
     ],

@@ -63,7 +63,7 @@ def test_questions_of_each_form_count_with_their_right_answer_and_short_ones_are
 @pytest.mark.parametrize(("macro", "clusters"), [(False, 5), (True, 40)])
 def test_questions_of_one_passage_are_contaminated_together(tracer, macro, clusters):
     """So they tell of the share of a test set as much as one does; those of one subject stand apart."""
-    texts = (" ".join(READ[:20]) if n < 20 else " ".join(reversed(READ[:20])) for n in range(40))
+    texts = (" ".join([*(READ[:20] if n < 20 else READ[19::-1]), f"{n}"]) for n in range(40))
     questions = [Question(str(n), (WholeText(text),), cluster=f"passage {n // 8}") for n, text in enumerate(texts)]
     found = contaminated(tracer, Task("t", lambda _: iter(questions), by_choice, "acc", macro=macro)).share
     assert found is not None and (found.value, found.n, found.clusters) == (0.5, 40, clusters)

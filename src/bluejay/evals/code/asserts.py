@@ -48,16 +48,26 @@ def split_assert(assertion: str | ast.Assert, functions: Sequence[str]) -> Test 
 
 
 class Split(ast.NodeTransformer):
-    """Replaces the calls of some functions by names."""
+    """Replaces the calls of some functions by names, with the pure functions that they are the only argument of: of
+    `list(f(3))` the whole is called, because the generator that `f` may give is no plain value."""
 
     def __init__(self, functions: Sequence[str]) -> None:
         self.functions, self.calls = functions, []
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if not (isinstance(node.func, ast.Name) and node.func.id in self.functions):
+        if not self.is_call(node):
             return self.generic_visit(node)
         self.calls.append(ast.unparse(node))
         return ast.Name(f"_{len(self.calls) - 1}", ast.Load())
+
+    def is_call(self, node: ast.AST) -> bool:
+        """Whether a node calls one of the functions, or a pure one on such a call and nothing else."""
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            return False
+        if node.func.id in self.functions:
+            return True
+        options = all(isinstance(one.value, ast.Constant) for one in node.keywords)
+        return node.func.id in PURE and options and len(node.args) == 1 and self.is_call(node.args[0])
 
 
 def is_pure(check: ast.AST) -> bool:

@@ -4,9 +4,11 @@ import ast
 import builtins
 import gzip
 import json
+import symtable
+import sys
 import tomllib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -150,6 +152,8 @@ def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:
                 raise ValueError(f"{where}: its tests are not Python: {error}") from error
             if not found.tests and not found.in_process:
                 raise ValueError(f"{where}: it has no tests")
+            if missing := not_there(f"{found.setup}\n{found.in_process}"):
+                raise ValueError(f"{where}: its tests import {missing[0]}, and the cage has the standard library alone")
             return found
     raise ValueError(
         f"{where} has the fields {', '.join(row)}; HumanEval's are task_id, prompt, entry_point, test, and MBPP's "
@@ -157,12 +161,23 @@ def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:
     )
 
 
+def not_there(source: str) -> list[str]:
+    """The packages that Python source imports and that a sample cannot read. Raises SyntaxError: it is not Python."""
+    names: list[str] = []
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Import):
+            names += [one.name for one in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            names.append(statement.module or "")
+    return [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+
+
 def of_human_eval(row: Mapping[str, Any]) -> Problem:
     """A problem from a row of HumanEval: prompt, canonical_solution, test, entry_point."""
     test, entry_point = row["test"], row["entry_point"]
-    names = ("candidate", entry_point)
+    names, own = ("candidate", entry_point), names_in(test)
     tests = [split_assert(statement, names) for statement in assertions(test)]
-    outside = tuple(one for one in tests if one)
+    outside = tuple(one for one in tests if one and own.isdisjoint(names_of(one.calls)))
     whole = len(outside) == len(tests)
     return Problem(
         task_id=str(row["task_id"]),
@@ -187,6 +202,17 @@ def assertions(test: str) -> Iterator[ast.Assert]:
                         yield statement
                 elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, (ast.Constant, ast.Name))):
                     yield ast.Assert(ast.Name("depends_on_other_statements", ast.Load()))
+
+
+def names_in(test: str) -> set[str]:
+    """The names that a test gives values to or imports, beside its function `check`: its calls may need them."""
+    symbols = symtable.symtable(test, "<test>", "exec").get_symbols()
+    return {one.get_name() for one in symbols if one.is_assigned() or one.is_imported()}
+
+
+def names_of(calls: Sequence[str]) -> Iterator[str]:
+    """The names that stand in calls."""
+    return (node.id for call in calls for node in ast.walk(ast.parse(call)) if isinstance(node, ast.Name))
 
 
 def of_mbpp(row: Mapping[str, Any]) -> Problem:

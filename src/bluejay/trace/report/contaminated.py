@@ -87,10 +87,12 @@ def scores_of(result: Result, dirty: np.ndarray) -> list[tuple[str, Estimate]]:
 def contaminated(tracer: Tracer, task: Task) -> Contamination:
     """Which questions of a task were there to read. Raises ValueError: its data cannot be had."""
     questions = list(task.questions(0))
-    found = stand(tracer, list(map(text_of, questions)))
+    texts = list(map(text_of, questions))
+    found = stand(tracer, texts)
     told = [i for i, n in enumerate(own_words(questions)) if found[i] or n >= WORDS]
-    # Questions of one passage are read together; a subject, over which accuracies are averaged, is no text.
-    clusters = [(not task.macro and questions[i].cluster) or i for i in told]
+    # Questions of one passage, and equal ones, are read together; a subject, over which accuracies are averaged, is no
+    # text.
+    clusters = [(not task.macro and questions[i].cluster) or texts[i] for i in told]
     share = mean([found[i] for i in told], clusters, share=True) if told else None
     dirty = dict(zip((question.id for question in questions), found, strict=True))
     return Contamination(dirty, len(questions) - len(told), share)

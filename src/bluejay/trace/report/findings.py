@@ -1,7 +1,6 @@
 """The findings of a report as one HTML page that needs nothing beside it, as Markdown, and as JSON."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from bluejay.evals.estimates import Estimate, span
 from bluejay.evals.report import END, TABLE, beginning
-from bluejay.files import atomic_file, json_of
+from bluejay.files import json_of, write_texts
 
 INTERVALS = "Intervals hold the true value with 95 % probability over the texts that might have been drawn."
 ONE_RUN = "These are figures of one run of one seed; another seed of the same recipe would give others."
@@ -77,9 +76,7 @@ def write_report(report: Report, directory: Path) -> Path:
         "report.md": "\n".join(markdown(report)),
         "report.html": "\n".join(html(report)),
     }
-    with ExitStack() as files:  # all of them are written before one is replaced
-        for name, text in texts.items():
-            files.enter_context(atomic_file(directory / name)).write_text(f"{text}\n", encoding="utf-8")
+    write_texts({directory / name: f"{text}\n" for name, text in texts.items()})
     return directory / "report.html"
 
 
