@@ -82,6 +82,8 @@ class Chat:
         tokens = sorted((self.decoder[id] for id in self.special.values()), key=lambda token: -len(token.content))
         self.names = re.compile("|".join(map(name_pattern, tokens)) or NOTHING)
         self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)) or NOTHING)
+        self.encoded = lru_cache(256)(tokenizer.encode_after)
+        """The ids of a text after another id; each turn of a conversation is asked for with all turns before it."""
 
     def text(
         self,
@@ -105,12 +107,12 @@ class Chat:
         """The ids of what `text` gave, or of a part of it that follows the ids `before`."""
         ids, at = list(before), 0
         for found in self.occurrences.finditer(text):
-            ids += self.tokenizer.encode_after(ids, self.unmask(text[at : found.start()]))
+            ids += self.encoded(tuple(ids[-1:]), self.unmask(text[at : found.start()]))
             # The whitespace that a token absorbs may hold the name of another.
             name = max(self.names.findall(found[0]), key=lambda name: len(name.strip()))
             ids.append(self.special[name])
             at = found.end()
-        return [*ids, *self.tokenizer.encode_after(ids, self.unmask(text[at:]))][len(before) :]
+        return [*ids, *self.encoded(tuple(ids[-1:]), self.unmask(text[at:]))][len(before) :]
 
     def mask(self, value: Any) -> Any:
         """A value with placeholders for the names of special tokens in its texts, also within lists and objects."""

@@ -114,10 +114,11 @@ def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tm
 
 
 @pytest.mark.parametrize("format", ["q8", pytest.param("q4", marks=pytest.mark.slow)])
-def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs, format, tmp_path):
+def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs, format, tmp_path, capsys):
     write_quantized(open_model(base), tmp_path / format, QUANTISED[format])
     recipe = tune("--init", str(tmp_path / format), "--data.train", f'[{{ shards = "{pairs}" }}]', "--lora.rank", "4")
     trained = train(recipe)
+    assert "peft cannot open its base, which is quantised" in capsys.readouterr().err
     assert losses(recipe)[-1] < losses(recipe)[0] - 0.3
     assert open_model(trained.model).dtype == torch.bfloat16
     merged, adapter = (bluejay.load(trained.model.with_name(name)).gpt for name in ("model", "adapter"))
@@ -144,6 +145,21 @@ def test_adapters_over_a_gguf_file_give_bfloat16_if_it_is_quantised(
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     theirs = PeftModel.from_pretrained(base, trained.model.with_name("adapter")).eval()
     assert (theirs(tokens).logits - merged(tokens).float()).abs().max() < (1e-4 if dtype is None else 0.1)
+
+
+@PEFT
+def test_adapters_over_an_adapter_are_for_peft_those_of_the_base_that_convert_makes(tune, tmp_path, capsys):
+    options = ("--lora.rank", "2", "--train.tokens", "256", "--train.schedule.warmup", "0.5")
+    first = train(tune(*options, "--output", str(tmp_path / "first"))).model.with_name("adapter")
+    assert "peft" not in capsys.readouterr().err
+    second = train(tune(*options, "--init", str(first))).model
+    said = capsys.readouterr().err
+    assert "peft cannot open its base, which is an adapter itself; for peft, load the adapter on a directory" in said
+    convert(first, tmp_path / "both")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "both", dtype=torch.float32)
+    tokens = torch.arange(20)[None]
+    theirs = PeftModel.from_pretrained(base, second.with_name("adapter")).eval()(tokens).logits
+    torch.testing.assert_close(theirs, bluejay.load(second).gpt(tokens), atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import TRAINED_ON
+from bluejay.gpt.formats.hub import ADAPTER_CONFIG
 from bluejay.gpt.formats.layouts import open_model, write_model
 from bluejay.gpt.formats.locate import locate, name_on_hub
 from bluejay.gpt.formats.peft import merged, write_adapter
@@ -26,8 +27,8 @@ from bluejay.train.lora import adapters, load_with_adapters, targets_of
 from bluejay.train.recipe import TrainRecipe, is_examples
 
 ONLY_OURS = (
-    "its base is quantised in a way that peft does not read; for peft, load the adapter on a directory that "
-    "`bluejay convert` makes of the base"
+    "peft cannot open its base, which is {}; for peft, load the adapter on a directory that `bluejay convert` makes of "
+    "the base"
 )
 
 
@@ -85,8 +86,19 @@ class InitialModel:
             adapter_path = adapter_of(path)
             base, revision = base_name(str(self.recipe.init))
             write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
-            if self.stored is not None and self.stored.quantised:
-                say(f"{adapter_path}: {ONLY_OURS}")
+            if self.stored is not None and (kind := closed_to_peft(self.stored, locate(str(self.recipe.init)))):
+                say(f"{adapter_path}: {ONLY_OURS.format(kind)}")
+
+
+def closed_to_peft(base: StoredModel, path: Path) -> str | None:
+    """What a base model is that peft cannot open, or opens as another model; None for a directory of weights."""
+    if (path / ADAPTER_CONFIG).is_file():
+        return "an adapter itself"
+    if path.is_file():
+        return "a GGUF file"
+    if base.quantised:
+        return "quantised"
+    return None if (path / "config.json").is_file() else "not in Hugging Face's layout"
 
 
 def adapter_of(model: Path) -> Path:

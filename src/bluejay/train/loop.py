@@ -40,10 +40,7 @@ from bluejay.train.report.metrics import draw_run
 from bluejay.train.report.profile import check_steps_left, profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.schedule import learning_rate
-from bluejay.train.step import MAX_ROLLBACKS, Launched, Step, advance, largest, spike_reason, without_last
-
-TOO_FAST = "lower train.lr, or look at the data"
-"""What helps a run whose numbers overflow."""
+from bluejay.train.step import MAX_ROLLBACKS, TOO_FAST, Launched, Step, advance, largest, spike_reason, without_last
 
 
 @dataclass(frozen=True)

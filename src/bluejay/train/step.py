@@ -27,6 +27,8 @@ SPIKE_WINDOW = 128
 """Recent steps that a step is compared with, at least half of them (as in OLMo-core, `skip_step_optimizer.py`)."""
 MAX_ROLLBACKS = 3
 """How often a run may roll back to the same checkpoint before it stops with an error."""
+TOO_FAST = "lower train.lr, or look at the data"
+"""What helps a run that diverges."""
 
 
 @dataclass(frozen=True)

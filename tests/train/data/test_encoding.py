@@ -160,6 +160,19 @@ def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns
             torch.testing.assert_close(packed[at + 1 : end], alone, atol=1e-5, rtol=1e-4)
 
 
+def test_no_text_of_a_long_conversation_is_encoded_twice(monkeypatch):
+    tokenizer, asked = tokenizer_with(CHATML), []
+    encode_after = tokenizer.encode_after
+
+    def counted(before, text: str) -> list[int]:
+        asked.append((tuple(before[-1:]), text))
+        return encode_after(before, text)
+
+    monkeypatch.setattr(tokenizer, "encode_after", counted)
+    [one] = encode_conversation(turns(*map(str, range(60))), tokenizer, Chat(tokenizer))
+    assert len(list(one.answers())) == 30 and len(asked) == len(set(asked))
+
+
 def test_the_mark_with_which_an_editor_begins_a_file_is_no_part_of_a_template(tmp_path):
     (tmp_path / "chat.jinja").write_text(CHATML, encoding="utf-8-sig")
     assert with_template(tokenizer_with(ENDLESS), str(tmp_path / "chat.jinja")).chat_template == CHATML

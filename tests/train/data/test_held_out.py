@@ -122,6 +122,7 @@ def test_what_cannot_be_a_set_is_said_with_what_would_be_one(recipe_file, load_r
     for name, sentence in (
         (str(tmp_path), rf"is a folder; .* such as {shard}$"),
         (str(tmp_path / "hub"), r"is a folder; .* such as .*hub/data/train-00000-of-00001\.parquet$"),
+        (".", r"^\. is a folder; name a token shard or a file of examples in it"),
         (str(saved), r"is a folder; load_from_disk\(.*saved'\)\.to_parquet\("),
         (shard + ".bin", rf"one of the two files of a token shard; name it {shard}$"),
         (str(tmp_path / "hub" / "*.parquet"), "a pattern names token shards, and each file of examples is a set"),

@@ -73,6 +73,12 @@ def test_the_text_of_a_sequence_is_its_pairs_and_what_counts_is_their_completion
     assert sorted(found) == sorted(tuple(well_formed(byte_tokenizer.encode(text)) for text in pair) for pair in texts)
 
 
+def test_reading_a_long_file_shows_how_far_it_is(byte_tokenizer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bluejay.progress.SECONDS_BETWEEN_LINES", 0.0)
+    PackedExamples(written(tmp_path / "p.jsonl", [("a", "b")] * 3), 80, byte_tokenizer, prompt_weight=0.0)
+    assert "read p.jsonl 3 examples" in capsys.readouterr().err
+
+
 def test_a_prompt_has_the_ids_it_will_be_asked_with_also_where_a_token_could_reach_over_the_seam():
     gpt2 = Tokenizer.load("gpt2")
     for prompt, completion in (

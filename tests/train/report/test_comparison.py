@@ -98,6 +98,10 @@ def test_a_template_that_makes_other_texts_of_a_conversation_is_said(load_recipe
     for first, second in ((whole, parts), (parts, whole)):
         with pytest.raises(ValueError, match="or its chat template writes it otherwise"):
             same_examples(held_out_examples(recipe, first, tmp_path), recipe, second, 128, "other")
+    plain = tokenizer_with(CHATML)
+    plain.chat_template = None
+    with pytest.raises(ValueError, match=r"^other cannot be asked these examples: .* the model has no chat template"):
+        same_examples(held_out_examples(recipe, whole, tmp_path), recipe, plain, 128, "other")
 
 
 def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):

@@ -61,7 +61,8 @@ def test_a_line_that_a_crash_cut_is_left_out(tmp_path):
 
 def test_a_damaged_line_costs_that_line_and_is_said(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n42\n\0\0\n{"loss": 1}\n\xff{"step"\n{"step": 2}\n{"step": 3}\n')
+    other = b'{"step": 1, "tokens": "8k"}\n{"step": 1, "valid_loss": []}\n{"step": 1, "lr": 1e999}\n'
+    path.write_bytes(b'{"step": 1}\n42\n\0\0\n{"loss": 1}\n' + other + b'\xff{"step"\n{"step": 2}\n{"step": 3}\n')
     Metrics(path, 2).close()
-    assert f"{path} has lines that are no rows of a run, and left out: 4, first line 2" in capsys.readouterr().err
+    assert f"{path} has lines that are no rows of a run, and left out: 7, first line 2" in capsys.readouterr().err
     assert read_metrics(path) == [{"step": 1}, {"step": 2}] and capsys.readouterr().err == ""

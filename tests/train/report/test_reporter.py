@@ -38,3 +38,12 @@ def test_what_a_run_says(run, tmp_path):
     events = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())["traceEvents"]
     assert any(event.get("name") == "aten::mm" for event in events)
     assert "Self CPU" in (tmp_path / "run" / "profile" / "table.txt").read_text()
+
+
+@pytest.mark.parametrize(("lr", "diverges"), [("1e-2", False), ("10", True)])
+def test_a_loss_above_that_of_a_guess_is_told(lr, diverges, recipe_file, load_recipe, byte_tokenizer, capsys):
+    options = ("--train.tokens", "1280", "--train.precision", "float32", "--train.schedule.warmup", "0.0")
+    found = train(load_recipe(recipe_file, *options, "--train.lr", lr)).held_out.nats_per_token
+    assert (found > math.log(byte_tokenizer.vocab_size)) == diverges
+    said = f"the held-out loss, {found:.3f}, is above {math.log(byte_tokenizer.vocab_size):.3f}, that of a guess"
+    assert (said in capsys.readouterr().err) == diverges

@@ -54,6 +54,19 @@ def test_a_run_that_lost_its_metrics_is_listed_and_has_a_card(runs):
     assert "the metrics of the run are not whole" in card and "kWh" not in card
 
 
+@pytest.mark.parametrize("broken", ["name = [", "", '[train]\ntokens = "1B"\nbatch_tokens = 128'])
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(broken, tmp_path, capsys):
+    for name, recipe in (("broken", broken), ("whole", "[train]\ntokens = 256\nbatch_tokens = 128")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(recipe)
+        (tmp_path / name / "metrics.jsonl").touch()
+    assert [run.directory.name for run in find_runs([tmp_path])] == ["whole"]
+    said = capsys.readouterr().err
+    assert "broken/recipe.toml is not the recipe of a run" in said and "this run is left out" in said
+    with pytest.raises(ValueError, match="is not the recipe of a run"):
+        find_runs([tmp_path / "broken"])
+
+
 def test_json_holds_the_numbers(runs, capsys):
     main(["runs", str(runs / "slow"), str(runs / "fast"), "--json"])
     fast, slow = json.loads(capsys.readouterr().out)["runs"]

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.storage import WriteResult
 
 from bluejay import recipe as recipes
-from bluejay.files import set_aside, sha256_of
+from bluejay.files import naming, set_aside, sha256_of
 from bluejay.progress import say
 from bluejay.storage import Storage
 from bluejay.train.checkpoint.state import (
@@ -224,7 +224,8 @@ class Checkpoints:
             if self.rank == 0:
                 remove(path)
             cause, _ = next(iter(failed.failures.values()))
-            raise cause from None
+            with naming(path):
+                raise cause from None
         if self.rank == 0:
             for older in self.found()[:-2]:
                 if not self.is_permanent(older):

@@ -4,7 +4,8 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from bluejay import recipe as recipes
 from bluejay.files import parse_json, sha256_of, write_text
@@ -14,6 +15,14 @@ RESULT = "result.json"
 """Name of the file in the run's directory."""
 
 
+class HeldOut(TypedDict):
+    """The fields of `HeldOutLoss`."""
+
+    nats_per_token: float
+    bits_per_byte: float
+    components: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run that reached its last step has written."""
@@ -21,8 +30,8 @@ class Result:
     __pydantic_config__ = STRICT
     checkpoint: str
     """SHA-256 of the marker of the checkpoint that the model is of."""
-    held_out: dict[str, Any]
-    """The loss on the held-out data, by the fields of `HeldOutLoss`."""
+    held_out: HeldOut
+    """The loss on the held-out data."""
     held_out_data: str
     """Hash of the held-out data."""
     files: dict[str, str] = field(default_factory=dict)

@@ -229,7 +229,7 @@ def check_files(data: Data) -> None:
     trained = [prefix for part in data.train for prefix in part.prefixes]
     for name in (*trained, data.held_out):
         path = Path(name)
-        if path.is_dir() and not suffixed(path, ".idx").is_file():
+        if path.is_dir() and not (path.name and suffixed(path, ".idx").is_file()):
             saved = f'; load_from_disk({name!r}).to_parquet("train.parquet"), of datasets, makes a file of its examples'
             such = f"; name a token shard or a file of examples in it, such as {training_file(path)}"
             raise ValueError(f"{name} is a folder{saved if any(path.glob('*.arrow')) else such}")

@@ -22,9 +22,9 @@ TODAY = datetime(2025, 1, 1)
 class Encoded:
     """Token ids that end with the end token."""
 
-    ids: list[int]
-    learnt: list[bool]
-    """Which of the ids are an answer; the others are a prompt."""
+    ids: Sequence[int]
+    learnt: Sequence[int]
+    """For each of the ids 1 in an answer, 0 in a prompt."""
     question: str = ""
     """What the last answer answers, to be shown: the prompt, or the message before it."""
     row: str = ""

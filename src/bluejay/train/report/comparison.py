@@ -110,7 +110,7 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
                 chosen = examples = held_out_examples(recipe, tokenizer, run)
                 shown = [(one, *list(one.answers())[-1]) for one in examples[:show]]
                 questions = [one.question for one, *_ in shown]
-                wanted = [tokenizer.decode(one.ids[first:end]) for one, first, end in shown]
+                wanted = [tokenizer.decode(list(one.ids[first:end])) for one, first, end in shown]
             texts = answers_to(examples[:show], model, max_tokens)
             answers.append(Answers(title, name, loss_of_answers(model, examples), texts))
     return Comparison(questions, wanted, answers)
@@ -134,7 +134,10 @@ def same_examples(
     """The chosen examples in the tokens of another model, of this name, whose context has `n_ctx` tokens. Raises
     ValueError, naming model and place, if that is too short for one, or its chat template makes other texts of it."""
     path = recipe.data.held_out
-    found = {one.place: one for one in encode_file(Path(path), n_ctx, tokenizer, recipe.data.columns)}
+    try:
+        found = {one.place: one for one in encode_file(Path(path), n_ctx, tokenizer, recipe.data.columns)}
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be asked these examples: {error}") from None
     for one in chosen:
         same = found.get(one.place)
         if same is None or len(list(same.answers())) != len(list(one.answers())):
@@ -147,13 +150,13 @@ def same_examples(
 
 def answers_to(examples: list[Encoded], model: Model, max_tokens: int) -> list[str]:
     """What a model answers where the last answer of each example stands."""
-    prompts = [one.ids[: list(one.answers())[-1][0]] or [model.tokenizer.eot] for one in examples]
+    prompts = [list(one.ids[: list(one.answers())[-1][0]]) or [model.tokenizer.eot] for one in examples]
     return [text for [text] in model.generate(prompts, max_tokens=max_tokens, temperature=0)]
 
 
 def loss_of_answers(model: Model, examples: list[Encoded]) -> HeldOutLoss:
     """The loss of a model on the answers of examples, each after the prompt that it is asked with."""
-    pairs = [(one.ids[:first], one.ids[first:end]) for one in examples for first, end in one.answers()]
+    pairs = [(list(one.ids[:first]), list(one.ids[first:end])) for one in examples for first, end in one.answers()]
     nats = -math.fsum(found.logprob for found in model.loglikelihood(pairs))
     table = model.tokenizer.token_bytes()
     ids = [id for _, answer in pairs for id in answer]

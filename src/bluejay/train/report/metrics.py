@@ -7,17 +7,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from bluejay.files import atomic_file, json_of, parse_json, write_text
+from bluejay.gpt.formats.values import is_number
 from bluejay.progress import say
 
 FLUSH_SECONDS = 10.0
 """Time between flushes of TensorBoard's file."""
+NUMBERS = ("tokens", "loss", "bits_per_byte", "lr", "tokens_per_second", "valid_loss", "valid_bits_per_byte")
+"""What is read of a row, beside its step."""
 
 
 class Metrics:
@@ -83,13 +86,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         row = None
         with suppress(ValueError):
             row = parse_json(line)
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        if is_row(row):
             rows.append(row)
         elif number < len(lines):
             wrong.append(number)
     if wrong:
         say(f"WARNING: {path} has lines that are no rows of a run, and left out: {len(wrong)}, first line {wrong[0]}")
     return rows
+
+
+def is_row(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a value is a row: it has a step, and what is read of it are numbers or null."""
+    if not isinstance(value, dict) or not isinstance(value.get("step"), int):
+        return False
+    return all(value.get(name) is None or is_number(value[name]) for name in NUMBERS)
 
 
 def draw_run(directory: Path, name: str) -> None:
@@ -123,6 +133,7 @@ def draw_lines(lines: dict[str, tuple[list[dict[str, Any]], str, str]], title: s
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for name, (rows, key, style) in lines.items():
+        rows = [row for row in rows if row.get("tokens") is not None]
         axes.plot([row["tokens"] for row in rows], [row[key] for row in rows], style, lw=0.8, ms=4, label=name)
     axes.set_title(title, parse_math=False)
     axes.set(xlabel="tokens", ylabel=label)

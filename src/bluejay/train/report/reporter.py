@@ -10,6 +10,7 @@ import torch
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.machine import matmul_rate, stated_rate
+from bluejay.progress import say
 from bluejay.train.checkpoint.state import State
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.distributed.parallel import World
@@ -17,7 +18,7 @@ from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.metrics import Metrics
 from bluejay.train.report.noise_scale import NoiseScale
 from bluejay.train.report.view import View, peak_memory, view
-from bluejay.train.step import Gradient
+from bluejay.train.step import TOO_FAST, Gradient
 
 
 class Reporter:
@@ -29,6 +30,8 @@ class Reporter:
         self.recipe, self.device, self.shown, self.bytes_per_token = recipe, world.device, shown, bytes_per_token
         self.path = recipe.directory / "metrics.jsonl"
         self.metrics = Metrics(self.path, state.step) if world.is_main else None
+        self.guess = math.log(config.vocab_size)
+        """The loss of a guess that takes all tokens for equally likely."""
         self.flops_per_token = flops_per_token(recipe, config)
         products = 3 if recipe.lora is None else 2  # a frozen matrix needs no weight gradient
         self.product_flops = products * config.forward_flops(recipe.data.sequence_length)
@@ -67,6 +70,11 @@ class Reporter:
         if texts:
             row["samples"] = texts
         self.add(state.step, row)
+        if self.metrics is not None and held_out.nats_per_token > self.guess:
+            say(
+                f"WARNING: after step {state.step:,} the held-out loss, {held_out.nats_per_token:.3f}, is above "
+                f"{self.guess:.3f}, that of a guess among all tokens alike; {TOO_FAST}"
+            )
 
     def rolled_back(self, state: State, step: int, reason: str) -> None:
         """Report a rollback from `step` to an earlier state, and remove the rows after that state."""

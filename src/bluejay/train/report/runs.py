@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bluejay.progress import format_duration
+from bluejay.progress import format_duration, say
 from bluejay.train.checkpoint.result import is_run
 from bluejay.train.checkpoint.state import flatten
 from bluejay.train.report.metrics import draw_lines, read_metrics
@@ -46,17 +46,28 @@ class RunSummary:
 
 
 def find_runs(folders: list[Path]) -> list[RunSummary]:
-    """The runs in some folders, each a run's own or one that holds runs, by name.
+    """The runs in some folders, each a run's own or one that holds runs, by name. One that cannot be read, among
+    others, is said.
 
-    Raises FileNotFoundError if a folder does not exist or holds no run; ValueError if a recipe is not TOML.
+    Raises FileNotFoundError if a folder does not exist or holds no run; ValueError if none of its runs can be read.
     """
-    found = []
+    found = list[RunSummary]()
     for folder in folders:
         recipes = sorted([*folder.glob("recipe.toml"), *folder.glob("*/recipe.toml")])
         runs = [path.parent for path in recipes if is_run(path.parent)]  # a corpus has a recipe, too
         if not runs:
             raise FileNotFoundError(f"no runs in {folder}; bluejay train makes them in the folder runs/")
-        found += [read_run(run) for run in runs]
+        here, wrong = list[RunSummary](), list[ValueError]()
+        for run in runs:
+            try:
+                here.append(read_run(run))
+            except ValueError as error:
+                wrong.append(error)
+        if not here:
+            raise wrong[0]
+        for error in wrong:
+            say(f"WARNING: {error}; this run is left out")
+        found += here
     return found
 
 
@@ -66,15 +77,18 @@ def read_run(directory: Path) -> RunSummary:
     path = directory / "recipe.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        planned, batch = values["train"]["tokens"], values["train"]["batch_tokens"]
+        planned, batch = (int(values["train"][name]) for name in ("tokens", "batch_tokens"))
     except (FileNotFoundError, NotADirectoryError):
         why = "it is a file" if directory.is_file() else "it holds no recipe.toml"
         run = directory.parent if is_run(directory.parent) else "runs/quickstart"
         raise FileNotFoundError(f"{directory} is not the folder of a run: {why}; name one run, such as {run}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not the recipe of a run: {error}") from None
+    except (KeyError, TypeError, ValueError):
+        what = "train.tokens and train.batch_tokens are not whole numbers"
+        raise ValueError(f"{path} is not the recipe of a run: {what}") from None
     rows = read_metrics(directory / "metrics.jsonl")
-    steps = [row for row in rows if row.get("tokens_per_second")]
+    steps = [row for row in rows if row.get("tokens_per_second") and row.get("tokens")]
     held_out = [row for row in rows if row.get("valid_loss") is not None]
     return RunSummary(
         directory=directory,
