@@ -6,7 +6,6 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from langchain_openai import OpenAIEmbeddings
 
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
@@ -37,6 +36,8 @@ def test_a_text_may_be_alone_or_token_ids_or_one_of_many(client, model):
 
 
 def test_langchain_embeds(server, model):
+    from langchain_openai import OpenAIEmbeddings  # takes a second, in every process that collects these tests
+
     with httpx.Client() as http:
         place = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0, "http_client": http}
         embeddings = OpenAIEmbeddings(model="tiny", check_embedding_ctx_length=False, **place)
