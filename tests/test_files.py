@@ -1,6 +1,7 @@
 """Files and directories are complete or absent, whatever happens while they are written."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,19 @@ def test_of_several_writers_of_a_file_the_last_to_end_stays(tmp_path: Path) -> N
         write_text(tmp_path / "note", "second")
         assert (tmp_path / "note").read_text() == "second"
     assert contents(tmp_path) == {"note": "first"}
+
+
+def test_writers_of_a_file_never_get_in_each_others_way(tmp_path: Path) -> None:
+    def write(letter: str) -> set[int]:
+        found = set()
+        for _ in range(40):
+            write_text(tmp_path / "note", letter * 2000)
+            found.add(len(set((tmp_path / "note").read_text())))
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(write, "abcd")) == [{1}] * 4
+    assert contents(tmp_path).keys() == {"note"}
 
 
 def test_a_link_to_a_directory_on_another_disk_stays_one(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a command says of a user's mistake, and of what the environment brings with it."""
 
+import errno
 import io
+import json
 import os
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from bluejay import cli
 from bluejay.mistakes import sentence, text_given
+from bluejay.progress import say
 
 
 def mistake(capsys, *arguments: str) -> str:
@@ -35,6 +38,14 @@ def mistake(capsys, *arguments: str) -> str:
         ("train file.txt --lr 1", "--lr is neither an option nor a field of a recipe; did you mean train.lr?"),
         ("train file.txt --train.lrr 1", "--train.lrr is neither an option nor a field of a recipe; did you mean lr?"),
         ("train model", "model is a model, and no text; bluejay train TEXT --init MODEL trains it further"),
+        ("train quickstart", "there is no such file or folder; bluejay recipes lists the recipes that come with"),
+        ("generate modle x", "no model at modle (did you mean model?)"),
+        ("info runs/fabel/model", "no model at runs/fabel/model (did you mean runs/fable/model?)"),
+        ("info runs/fabel", "if runs/fabel is on the hub (or did you mean runs/fable?)"),
+        ("generate fable x", "no model at fable (did you mean runs/fable?)"),
+        ("info jay", "no model at jay (did you mean models/jay?)"),
+        ("info runs/other/model", "no model at runs/other/model; a model is a folder"),
+        ("card data/c", "data/c is a corpus, and no run; bluejay pile card data/c writes its card"),
         ("pile card data --jsn", "--jsn; did you mean --json? (see bluejay pile card --help)"),
         ("generate m x --zzzz", "unrecognized arguments: --zzzz (see bluejay generate --help)"),
         ("generate m --json", "--json needs a prompt"),
@@ -60,7 +71,9 @@ def test_a_misplaced_or_misspelt_option_is_named(command, says, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file.txt").touch()
-    (tmp_path / "model").mkdir()
+    for folder in ("model", "runs/fable/model", "models/jay", "data/c/tokens"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/c/tokens/train.idx").touch()
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "model" / name).touch()
     assert says in mistake(capsys, *command.split())
@@ -128,3 +141,22 @@ def test_what_a_locale_cannot_encode_is_a_question_mark(monkeypatch):
     monkeypatch.setattr(cli, "run_card", lambda *_: ("résumé — done", {}))
     cli.main(["card", "run"])
     assert printed.getvalue().decode("latin-1") == "résumé ? done\n"
+
+
+@pytest.mark.parametrize(("name", "said"), [("\x1b]0;title\a", "x1b]0;title"), ("a" * 100_000, "aaa … aaa")])
+def test_a_mistake_that_quotes_a_file_is_short_and_no_terminal_obeys_it(name, said, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
+    line = mistake(capsys, "info", str(tmp_path))
+    assert said in line and len(line) < 3000 and not set("\x1b\a") & set(line)
+
+
+def test_what_is_said_of_a_file_is_obeyed_by_no_terminal(capsys):
+    say("a name \x1b]0;title\a")
+    assert capsys.readouterr().err == "a name \\x1b]0;title\\x07\n"
+
+
+def test_a_full_disk_is_told_to_leave_nothing_of_ours_and_a_shells_output_is_not_ours():
+    helps = "make room and run the same command again"
+    ours = OSError(errno.ENOSPC, "No space left on device", "runs/a")
+    assert sentence(ours) == f"No space left on device: runs/a; nothing half-written is left, so {helps}"
+    assert sentence(OSError(errno.ENOSPC, "No space left on device")) == f"No space left on device; {helps}"

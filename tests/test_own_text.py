@@ -298,8 +298,10 @@ def test_the_name_and_the_folder_of_a_run_may_be_numbers(here, monkeypatch):
     assert [directory for _, directory, *_ in asked] == [Path("runs/2024"), Path("2024")]
 
 
-def test_new_writes_two_recipes_that_load(book, here, capsys):
+def test_new_writes_two_recipes_that_load(book, here, capsys, file_size_limit):
     Path("text.txt").write_text(book)
+    with file_size_limit(800), pytest.raises(OSError, match="File too large"):
+        own_text.new(Path("mine"), Path("text.txt"))
     main(["new", "mine", "text.txt"])
     assert "bluejay pile build mine/pile.toml && bluejay train mine/train.toml" in capsys.readouterr().out
     recipes.load(PileRecipe, Path("mine/pile.toml"))

@@ -45,8 +45,10 @@ def test_all_are_listed_with_a_sentence(capsys):
     assert all(10 < len(sentence) < 300 for sentence in listed.values())
 
 
-def test_a_copied_recipe_trains_on_what_was_copied_with_it(tmp_path, monkeypatch, capsys):
+def test_a_copied_recipe_trains_on_what_was_copied_with_it(tmp_path, monkeypatch, capsys, file_size_limit):
     monkeypatch.chdir(tmp_path)
+    with file_size_limit(2_000), pytest.raises(OSError, match="File too large"):
+        shipped.copy("train/camel-case", Path("recipes"))
     main(["recipes", "train/camel-case", "pile/quickstart"])
     copied = {Path(line) for line in capsys.readouterr().out.splitlines()}
     assert copied == {path.relative_to(tmp_path) for path in tmp_path.rglob("*.*") if path.is_file()}

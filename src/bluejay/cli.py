@@ -246,7 +246,7 @@ def list_runs(options: argparse.Namespace, _: list[str]) -> None:
     found = find_runs(options.folders)
     if options.picture is not None:
         draw_runs(found, options.picture)
-    report(options, table(found), as_dict(found))
+    report(options, shown(table(found)), as_dict(found))
 
 
 def compare(options: argparse.Namespace, _: list[str]) -> None:
@@ -328,7 +328,7 @@ def info(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.gpt.info import info as read
 
     found = read(options.model)
-    report(options, found.summary(), found.as_dict())
+    report(options, shown(found.summary()), found.as_dict())
 
 
 def pull(options: argparse.Namespace, _: list[str]) -> None:

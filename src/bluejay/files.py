@@ -4,6 +4,7 @@ Everything is written to a hidden temporary path beside the final one and rename
 lack of disk space or by an interrupt, the temporary is removed and the previous version remains.
 """
 
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".partial"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that a disk is full, a quota is used up, a file may not be as large."""
 
 
 def partial_of(path: Path) -> Path:
@@ -34,18 +37,39 @@ def unfinished_of(path: Path) -> Path:
 @contextmanager
 def only_writer(temporary: Path, path: Path) -> Generator[None]:
     """Hold the lock of the temporary file or directory that becomes `path`; it ends with the process. A disk without
-    locks is taken as it is. Raises BlockingIOError: another process writes `path`."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
+    locks is taken as it is. Raises BlockingIOError: another process writes `path`, or has just written it."""
+    with ExitStack() as opened:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"another process is writing {path}; wait until that has ended") from None
-        except OSError:
-            pass
+            descriptor = os.open(temporary, os.O_RDONLY)
+            opened.callback(os.close, descriptor)
+            lock(descriptor)
+            locked = os.path.samestat(os.fstat(descriptor), temporary.stat())  # else renamed before it was locked
+        except (BlockingIOError, FileNotFoundError):
+            locked = False
+        if not locked:
+            raise BlockingIOError(f"another process is writing {path}; wait until that has ended")
         yield
-    finally:
-        os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Lock an open file or directory, where its disk has locks. Raises BlockingIOError: another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Have the error of a full disk in the block name what was to be written, where it names nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -56,17 +80,18 @@ def atomic_file(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished_of(path)
     temporary.touch()
-    with ExitStack() as lock:
+    with ExitStack() as held, naming(path):
         try:
-            lock.enter_context(only_writer(temporary, path))
+            held.enter_context(only_writer(temporary, path))
         except BlockingIOError:  # several processes may write the same file, such as a note in a cache
             temporary = unfinished_of(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
         try:
             yield temporary
             sync(temporary)
             temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
 
 
 def replaced_of(path: Path) -> Path:
@@ -89,7 +114,7 @@ def atomic_directory(path: Path) -> Generator[Path]:
         with only_writer(temporary, path):
             shutil.rmtree(temporary)
     temporary.mkdir()
-    with only_writer(temporary, path):
+    with only_writer(temporary, path), naming(path):
         try:
             recover_directory(path)
             yield temporary
@@ -124,6 +149,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write small text files; where one cannot be written, none is changed."""
+    with ExitStack() as files:  # all of them are written before one is replaced
+        for path, text in texts.items():
+            files.enter_context(atomic_file(path)).write_text(text, encoding="utf-8")
 
 
 def parse_json(text: str | bytes) -> Any:

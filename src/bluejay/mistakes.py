@@ -1,6 +1,5 @@
 """One sentence for an error that a user can correct, signals that stop a long job, and standard input and output."""
 
-import errno
 import os
 import select
 import signal
@@ -11,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from bluejay.extras import install
+from bluejay.files import FULL_DISK
 from bluejay.progress import say
 
 
@@ -35,9 +35,10 @@ def sentence(error: Exception) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
-    return f"{error.strerror}{where}{helps}"
+    if error.errno not in FULL_DISK:
+        return f"{error.strerror}{where}"
+    left = "nothing half-written is left, so " if where else ""  # else it may be what a shell writes to a file
+    return f"{error.strerror}{where}; {left}make room and run the same command again"
 
 
 def lost_certificates() -> str | None:

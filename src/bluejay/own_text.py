@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
-from bluejay.files import TEMPORARY, require_writable
+from bluejay.files import TEMPORARY, require_writable, write_texts
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.pile.build import BuildResult, build
@@ -183,8 +183,7 @@ def new(directory: Path, text: Path | None = None) -> list[Path]:
         (directory / "text").mkdir(parents=True, exist_ok=True)
     corpus = corpus_recipe_of(text or directory / "text", directory, name, None, files_come_later=text is None)
     recipe = training_recipe(corpus.directory, name, None, 4, 128, 1_000_000)
-    recipes.save(corpus, paths[0])
-    recipes.save(recipe, paths[1])
+    write_texts(dict(zip(paths, map(recipes.as_toml, (corpus, recipe)), strict=True)))
     return paths
 
 

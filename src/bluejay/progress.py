@@ -103,8 +103,8 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
 
 
 def say(message: str) -> None:
-    """Print a line to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line to standard error; it may quote a file, so control characters are spelled out."""
+    print(for_terminal(message), file=sys.stderr, flush=True)
 
 
 class Messages:

@@ -231,7 +231,12 @@ def is_of(value: Any, found: Any) -> bool:
 
 def save(recipe: Any, path: Path) -> None:
     """Write a recipe as TOML that loads as an equal one; fields that are None, which is their default, are omitted."""
-    write_text(path, tomli_w.dumps(plain(recipe)))
+    write_text(path, as_toml(recipe))
+
+
+def as_toml(recipe: Any) -> str:
+    """The text that `save` writes."""
+    return tomli_w.dumps(plain(recipe))
 
 
 def plain(recipe: Any) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """The recipes that come with Bluejay: in the installed package, or in the folder `recipes` of a checkout."""
 
 import re
-import shutil
 from pathlib import Path
 
-from bluejay.files import require_writable
+from bluejay.files import require_writable, write_bytes
 
 DATA = ".jsonl"
 """Ending of the files beside the recipes that they train on."""
@@ -60,6 +59,5 @@ def copy(name: str, target: Path) -> list[Path]:
         raise ValueError(f"{there[0]} is there already and differs; name another folder by --to")
     for path, file in written.items():
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, path)
+            write_bytes(path, file.read_bytes())
     return list(written)

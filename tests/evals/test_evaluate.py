@@ -116,7 +116,7 @@ def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path, file_size_limit
     scorer = LocalScorer(tiny_model, "tiny", "1")
     requests = [Continuation("the cat", f" {word}") for word in ("sat", "ran", "sat", "ate")]
     file = AnswerFile(tmp_path / "a.jsonl")
-    with file_size_limit(60), pytest.raises(OSError, match="File too large: .*a.jsonl"):
+    with file_size_limit(60), pytest.raises(OSError, match=r"File too large: .*a\.jsonl"):
         file.ask(scorer, requests, "test")
     file = AnswerFile(file.path)
     whole = file.ask(scorer, requests, "test")

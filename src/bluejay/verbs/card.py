@@ -21,7 +21,10 @@ def card_options(verb: argparse.ArgumentParser) -> None:
 def run_card(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
     """`bluejay card`."""
     from bluejay.model_card import write_model_card
+    from bluejay.trace.corpora import is_corpus
 
+    if is_corpus(options.run):
+        raise ValueError(f"{options.run} is a corpus, and no run; bluejay pile card {options.run} writes its card")
     if options.watts is not None and not 0 < options.watts < math.inf:
         raise ValueError(f"--watts is {options.watts:g}; it must be a number above 0")
     path = write_model_card(

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bluejay.fields import pair
+from bluejay.progress import for_terminal
 from bluejay.train.distributed.processes import reporting_once
 
 TEXTS = ("prompt", "text")
 """The arguments of verbs that are texts, which may be several words."""
 KINDS = {int: "a whole number", float: "a number", pair: "TOKEN=NUMBER"}
 """Types of options, and what a value of each is called."""
+MOST_CHARACTERS = 2_000
+"""A longer mistake quotes a value of a file that is far too long; its middle is left out."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,9 +70,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def fail(message: object, mends_itself: bool = False) -> NoReturn:
-    """Report a user's mistake in one line on standard error and exit with code 2."""
+    """Report a user's mistake in one line on standard error, which no terminal obeys, and exit with code 2."""
+    line, half = " ".join(str(message).split()), MOST_CHARACTERS // 2
+    if len(line) > MOST_CHARACTERS:
+        line = f"{line[:half]} … {line[-half:]}"
     with nullcontext() if mends_itself else reporting_once():
-        print("error:", " ".join(str(message).split()), file=sys.stderr)
+        print("error:", for_terminal(line), file=sys.stderr)
     sys.exit(2)
 
 

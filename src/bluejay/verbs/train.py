@@ -37,7 +37,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
     if options.target.suffix != ".toml" and not shipped.find(options.target).exists():
-        raise FileNotFoundError(f"no recipe at {options.target}, and no text: there is no such file or folder")
+        lists = "" if options.target.suffix else "; bluejay recipes lists the recipes that come with bluejay"
+        raise FileNotFoundError(f"no recipe at {options.target}, and no text: there is no such file or folder{lists}")
     if by_text and is_run(options.target):
         raise ValueError(f"{options.target} is the folder of a run; {how_to_go_on(options.target)}")
     if by_text and is_model(options.target):

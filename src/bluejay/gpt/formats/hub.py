@@ -6,7 +6,6 @@ caching"): files by hash in `blobs`, links to them in `snapshots/COMMIT`, the co
 that is removed when they are interrupted (its `file_download.py`). `bluejay.download` can resume them.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluejay.download import Answer, download, http
-from bluejay.files import partial_of, require_writable, sha256_of, sync, write_text
+from bluejay.files import FULL_DISK, partial_of, require_writable, sha256_of, sync, write_text
 from bluejay.gpt.formats.companions import KEPT_FILES, TRAINED_ON
 from bluejay.gpt.formats.gguf_parts import part_names
 from bluejay.progress import Bar, progress, say
@@ -308,6 +307,6 @@ def in_one_sentence(repo: str, revision: str, hub: str) -> Generator[None]:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConnectionError(f"{repo} cannot be pulled from {hub}: {reason}; {kept}") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL_DISK:
             raise OSError(f"no space left for {repo}; make room: {kept}") from None
         raise

@@ -1,5 +1,7 @@
 """The directory of a model, from its path, that of its run, or the name under which it was pulled."""
 
+import contextlib
+import difflib
 import re
 from pathlib import Path
 
@@ -36,16 +38,32 @@ def locate(name: str | Path) -> Path:
     try:
         repo, revision = parse(str(name))
     except ValueError:
+        if near := near_to(path):
+            raise FileNotFoundError(f"no model at {path} (did you mean {near}?)") from None
         raise FileNotFoundError(
             f"no model at {path}; a model is a folder of weights or of a run, a GGUF file, or OWNER/MODEL on the hub; "
             "`bluejay train RECIPE` makes one"
         ) from None
     if directory := cached(repo, revision):
         return directory
+    near = near_to(path)
     raise FileNotFoundError(
         f"no model at {path}, and none of that name in the hub's cache; `bluejay pull {name}` gets it, "
-        f"if {repo} is on the hub"
+        f"if {repo} is on the hub{f' (or did you mean {near}?)' if near else ''}"
     )
+
+
+def near_to(path: Path) -> Path | None:
+    """What is there under a name like that of a path that is not: in `runs` and `models`, where models usually are, or
+    beside the first part of the path that is missing."""
+    with contextlib.suppress(OSError):
+        if usual := next((here for here in (Path("runs") / path, Path("models") / path) if here.exists()), None):
+            return usual
+        missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
+        names = difflib.get_close_matches(missing.name, [one.name for one in missing.parent.iterdir()], cutoff=0.8)
+        meant = (missing.with_name(name) / path.relative_to(missing) for name in names)
+        return next((one for one in meant if one.exists()), None)
+    return None
 
 
 def title(name: str | Path, path: Path) -> str:

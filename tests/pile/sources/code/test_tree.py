@@ -11,7 +11,7 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources.code.git import Git
 from bluejay.pile.sources.code.tree import SourceFiles, Tree
-from bluejay.pile.steps.read import parts_of
+from bluejay.pile.steps.read import parts_of, read_unit
 from tests.pile.sources.io.test_open import forbid
 
 TEXTS = dict(LICENSES)
@@ -153,6 +153,7 @@ def test_a_branch_at_an_address_is_looked_up_anew(
     assert branch.units() == commit.units() == [first]
     (project / "new.py").write_text("new = 1\n")
     second = committed(project)
+    (branch.kept / "shallow.lock").touch()  # by a git that was killed
     assert (branch.units(), commit.units()) == ([second], [first])
     assert "new.py" in read(branch)[0]
     assert list(branch.read(first))  # by a build that began before
@@ -274,3 +275,31 @@ def test_what_a_repository_has_elsewhere_or_not_is_said(project: Path) -> None:
 def test_a_limit_that_leaves_nothing_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="max_bytes is 0; it must be at least 1"):
         source(kind, "x", max_bytes=0)
+
+
+def test_a_repository_that_names_files_without_end_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.py").write_text("a = 1\n")
+    committed(tmp_path)
+
+    def made(kind: str, given: str, *words: str) -> str:
+        command = ["git", "-c", "user.name=N", "-c", "user.email=e@e", kind, *words]
+        return subprocess.run(command, cwd=tmp_path, input=given, check=True, capture_output=True, text=True).stdout
+
+    tree = made("rev-parse", "", "HEAD^{tree}").strip()
+    for _ in range(4):  # each level has the one below it ten times
+        tree = made("mktree", "".join(f"040000 tree {tree}\t{number}\n" for number in range(10))).strip()
+    commit = made("commit-tree", "", "-m", "all", tree).strip()
+    repository = Git(kind="git", path=str(tmp_path), revision=commit)
+    monkeypatch.setattr("bluejay.pile.sources.code.git.MAX_OUTPUT_BYTES", 1000)
+    (found,) = read_unit(repository, commit)
+    assert isinstance(found, Skipped) and found.reason == "git ls-tree gives more than 0 MB, too much to read"
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_no_more_of_a_licence_file_is_read_than_a_licence_has(
+    kind: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(project)
+    monkeypatch.setattr(f"bluejay.pile.sources.code.{kind}.MAX_LICENCE_BYTES", 2000)
+    documents, _ = read(source(kind, str(project)))
+    assert documents["main.py"].licence == "MIT" and documents["vendor/deep/c.py"].licence == "unknown"

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Literal
 
 from bluejay.decompress import MachineFault
 from bluejay.fetch import without_credentials, without_password
-from bluejay.files import atomic_directory, cache_directory
+from bluejay.files import atomic_directory, cache_directory, only_writer
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, skipped, too_large
 from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.open import matches
-from bluejay.pile.sources.io.spdx import LicenceFiles
+from bluejay.pile.sources.io.spdx import MAX_LICENCE_BYTES, LicenceFiles
 from bluejay.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -34,6 +35,9 @@ REMEDIES = {
     "dubious ownership": "another user owns it: `git config --global --add safe.directory FOLDER` trusts it",
 }
 """What helps against a reason that git gives for not reading a repository."""
+MAX_OUTPUT_BYTES = 200_000_000
+"""Output of git that is kept: the names of two million files. A small repository can name the same folders without
+end."""
 FILE_MODES, SUBMODULE = ("100644", "100755"), "160000"
 """The modes of plain files, and of submodules, which are not read, as links are not (git-ls-tree(1))."""
 
@@ -51,8 +55,8 @@ class Git(SourceFiles):
         where it cannot be. Raises ValueError: the repository cannot be read, or has no such revision."""
         if self.remote and self.kept.exists() and not COMMIT.fullmatch(self.revision):
             try:
-                self.fetch(self.kept)
-            except ValueError as error:
+                self.fetch_again()
+            except (BlockingIOError, ValueError) as error:
                 say(f"{without_credentials(self.path)} is read as it was fetched before: {error}")
         repository = self.repository()
         try:
@@ -83,7 +87,7 @@ class Git(SourceFiles):
         if not wanted:
             yield Skipped(f"{self.path}@{unit}", self.nothing_in("it", names))
         with Blobs(repository) as blobs:
-            licences = LicenceFiles(list(files), lambda path: blobs.read(files[path][0]), folder)
+            licences = LicenceFiles(list(files), lambda path: blobs.beginning(*files[path]), folder)
             for name in wanted:
                 blob, size = files[folder + name]
                 url = f"{self.path}@{unit}#{name}"
@@ -136,6 +140,13 @@ class Git(SourceFiles):
             git(fetched, "init", "--quiet", "--bare", *options)
             self.fetch(fetched)
 
+    def fetch_again(self) -> None:
+        """Fetch the revision into the cache's repository. Raises BlockingIOError: another process does; ValueError."""
+        with only_writer(self.kept, self.kept):
+            for left in self.kept.rglob("*.lock"):  # by a git that was killed; others would wait for it for ever
+                left.unlink()
+            self.fetch(self.kept)
+
     def fetch(self, repository: Path) -> None:
         """Fetch the revision; what was fetched before stays where that fails. Raises ValueError: it does."""
         what = f"+{self.revision}:{FETCHED}"
@@ -165,6 +176,10 @@ class Blobs:
             raise ValueError("the repository lacks the file's content: it is damaged, or a partial clone")
         return reply.read(int(header[2]) + 1)[:-1]
 
+    def beginning(self, blob: str, size: int) -> bytes:
+        """The content of a file of `size` bytes, or nothing of one that is larger than MAX_LICENCE_BYTES."""
+        return self.read(blob) if size <= MAX_LICENCE_BYTES else b""
+
     def __enter__(self) -> "Blobs":
         return self
 
@@ -185,21 +200,29 @@ def environment() -> dict[str, str]:
 
 def git(repository: Path, *command: str, source: str = "") -> bytes:
     """The output of a git command on a repository, or on the one at the address `source`. Raises MachineFault, with
-    the reason that git gives."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(repository), *command],
-            capture_output=True,
-            check=False,
-            env=environment(),
-        )
-    except OSError:
-        raise MachineFault("reading repositories needs git, which is not on this machine") from None
-    if answer.returncode:
-        said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+    the reason that git gives; ValueError: the output is longer than MAX_OUTPUT_BYTES."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                ["git", "-C", str(repository), *command],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment(),
+            )
+        except OSError:
+            raise MachineFault("reading repositories needs git, which is not on this machine") from None
+        with process:
+            assert process.stdout is not None
+            output = process.stdout.read(MAX_OUTPUT_BYTES + 1)
+            if len(output) > MAX_OUTPUT_BYTES:
+                process.kill()
+                raise ValueError(f"git {command[0]} gives more than {MAX_OUTPUT_BYTES // 10**6} MB, too much to read")
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+    if process.returncode:
         place = next((number for number, line in enumerate(said) if line.startswith("fatal: ")), -1)
         place -= place > 0 and "Could not read from remote" in said[place]  # for a reason that ssh gave before
         why = said[place].removeprefix("fatal: ")
         helps = next((f"; {remedy}" for mark, remedy in REMEDIES.items() if mark in why), "")
         raise MachineFault(f"git cannot read {source or repository}: {without_password(why)}{helps}")
-    return answer.stdout
+    return output
