@@ -85,12 +85,15 @@ def test_every_ending_of_a_kind_is_read(here, byte_tokenizer_folder):
         "e.eml": "Subject: no text\n\nThe text e.\n",
         "f.json": '[{"text": "The text f."}]',
         "g.json": '{"text": "The text g."}\n{"text": "The text h."}\n',
+        "i.srt": "1\n00:00:01,000 --> 00:00:02,000\nThe text i.\n",
+        "j.vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\nThe text j.\n",
+        "k.nxml": "<article><body><p>The text k.</p></body></article>",
     }
     Path("notes").mkdir()
     for name, content in files.items():
         Path("notes", name).write_text(content)
     found = sorted(map(str.strip, texts_of(Path("notes"), byte_tokenizer_folder)))
-    assert found == [f"The text {letter}." for letter in "abcdefgh"]
+    assert found == [f"The text {letter}." for letter in "abcdefghijk"]
     for name, content in files.items():
         ((source,), size) = own_text.sources_of(Path("notes", name), [])
         assert size == len(content) and (source.get("separator") == "\t") == (name == "c.tsv")

@@ -40,6 +40,9 @@ KINDS = {
     "mbox": "mail",
     "eml": "mail",
     "tex": "latex",
+    "nxml": "jats",
+    "srt": "subtitles",
+    "vtt": "subtitles",
 }
 """The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
 SEPARATORS = {"tsv": "\t"}

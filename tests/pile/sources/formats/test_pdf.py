@@ -2,6 +2,7 @@
 
 import io
 import re
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,8 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
-from bluejay.pile.sources.formats.pdf import Pdf, join_lines, without_running_titles
+from bluejay.pile.sources.formats.pdf import Pdf
+from bluejay.pile.sources.formats.pdf_letters import ligatures
 
 
 def paper(paragraphs: list[str], title: str = "A Paper") -> bytes:
@@ -39,19 +41,16 @@ def test_text_without_line_ends_and_running_titles(parsed: Callable) -> None:
     assert document.licence == "CC0-1.0"
 
 
-def test_lines() -> None:
-    assert join_lines("a hyphen\ufffe\nated word\nand a well-\nknown. One\nTwo, three,\nFour") == (
-        "a hyphenated word and a well-known. One\nTwo, three, Four"
-    )
-    assert join_lines("modi\x1ced \x1ductuation o\x1bers 1986\x151989 \x10no\x11\n\x10\nx\x00") == (
-        "modified fluctuation offers 1986–1989 “no”\n\nx"
-    )
+def drawn(content: bytes, fonts: bytes, *more: bytes) -> bytes:
+    """A file of one page with this content; more objects have the numbers from 5 on."""
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R/Resources<</Font<<%s>>>>>>" % fonts
+    stream = b"<</Length %d>>stream\n%s\nendstream" % (len(content), content)
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream, *more]
+    file = b"%PDF-1.4\n" + b"".join(b"%d 0 obj%s endobj\n" % found for found in enumerate(objects, 1))
+    return file + b"trailer<</Root 1 0 R>>"
 
 
-def test_ligatures_and_private_codes_are_letters() -> None:
-    assert join_lines("an eﬃcient ﬁnd") == "an efficient find"
-    # what fonts with the glyphs oneoldstyle, Asmall, Eacutesmall and braceleftmid give
-    assert join_lines("In \uf731\uf739\uf735\uf734, N\uf761t\uf7e9, \uf8f2") == "In 1954, Naté, ⎨"
+HELVETICA = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"
 
 
 @pytest.mark.parametrize(("font", "mark"), [("ABCDEF+Wingdings-Regular", "✓"), ("Unheard", "\uf0fc")])
@@ -59,32 +58,45 @@ def test_symbols_are_what_their_font_draws(parsed: Callable, font: str, mark: st
     codes = b"begincmap 1 begincodespacerange <00> <FF> endcodespacerange 2 beginbfchar <61> <F0FC> <62> <F0B7> "
     codes += b"endbfchar endcmap"
     shown = b"BT /S 12 Tf 20 50 Td (a) Tj /T 12 Tf (done) Tj /S 12 Tf (b) Tj ET"
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R/Resources<</Font<</S 5 0 R/T 7 0 R>>>>>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(shown), shown),
-        b"<</Type/Font/Subtype/TrueType/BaseFont/%s/ToUnicode 6 0 R>>" % font.encode(),
-        b"<</Length %d>>stream\n%s\nendstream" % (len(codes), codes),
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    file = b"%PDF-1.4\n" + b"".join(b"%d 0 obj%s endobj\n" % found for found in enumerate(objects, 1))
-    ((document,), _) = parsed(Pdf(path="x"), file + b"trailer<</Root 1 0 R>>")
+    symbols = b"<</Type/Font/Subtype/TrueType/BaseFont/%s/ToUnicode 6 0 R>>" % font.encode()
+    stream = b"<</Length %d>>stream\n%s\nendstream" % (len(codes), codes)
+    ((document,), _) = parsed(Pdf(path="x"), drawn(shown, b"/S 5 0 R/T 7 0 R", symbols, stream, HELVETICA))
     assert "".join(document.text.split()) == f"{mark}done•"
 
 
-def test_of_numbers_at_the_edges_of_a_page_one_is_its_number() -> None:
-    pages = [["A Title", "", f"{number}", "1984", "was a year.", "15", "17", f"{number}", ""] for number in range(6)]
-    assert without_running_titles(pages) == [["1984", "was a year.", "15", "17"]] * 6
-    assert without_running_titles([["12", "Anna", "13"], ["", "7"]]) == [["Anna"], []]
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        # the accent before its letter, as TeX draws it: back by the width of the letter
+        (b"20 50 Td (Schr) Tj 26 0 Td (\\250) Tj -1.3 0 Td (odinger) Tj", "Schrödinger"),
+        # over a capital, so high that it is in no line with it
+        (b"20 50 Td (Und Ubung) Tj 31 3 Td (\\250) Tj", "Und Übung"),
+        # no accent, as it is beside all letters
+        (b"20 50 Td (2\\210n, `a') Tj", "2ˆn, `a'"),
+    ],
+    ids=["before its letter", "over a capital", "code"],
+)
+def test_an_accent_belongs_to_the_letter_over_which_it_is_drawn(parsed: Callable, content: bytes, text: str) -> None:
+    ((document,), _) = parsed(Pdf(path="x"), drawn(b"BT /T 12 Tf %s ET" % content, b"/T 5 0 R", HELVETICA))
+    assert document.text == text
 
 
-def test_left_and_right_pages_have_running_titles_of_their_own() -> None:
-    pages = [["A Title", "Text a."]]
-    for number in range(2, 10):
-        head = [f"{number}", "Ann Author"] if number % 2 else ["A Journal", f"{number}"]
-        pages.append([*head, f"Text {'abcdefghij'[number]}."])
-    assert without_running_titles(pages) == [pages[0], *([page[2]] for page in pages[1:])]
+def test_ligatures_are_the_letters_of_their_names(parsed: Callable) -> None:
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/ABCDEF+Body/Encoding 6 0 R>>"
+    names = b"<</Type/Encoding/Differences[27/f_i/f_f_i 81/Q 97/a/b/c/d/e/f/g/h/i/j/k/l/m/n/o]>>"
+    shown = b"BT /T 12 Tf 20 50 Td (\\033nd o\\034ce) Tj ET"
+    ((document,), _) = parsed(Pdf(path="x"), drawn(shown, b"/T 5 0 R", font, names))
+    assert document.text == "find office"
+
+
+def test_ligatures_are_found_in_packed_objects_and_one_name_for_two_is_none() -> None:
+    fonts = [b"<</BaseFont/ABCDEF+Body/Encoding %d 0 R>>" % number for number in (7, 8)]
+    names = [b"<</Differences[3/t_t/%s]>>" % name for name in (b"f_i", b"f_l")]
+    places = b"5 0 6 50 7 100 8 150 "
+    packed = zlib.compress(places + b"".join(content.ljust(50) for content in (*fonts, *names)))
+    head = b"9 0 obj<</Type/ObjStm/N 4/First %d>>stream\n" % len(places)
+    assert ligatures(head + packed + b"\nendstream endobj") == {("Body", "\x03"): "tt"}
+    assert ligatures(head + b"secret\nendstream endobj") == {}
 
 
 def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:

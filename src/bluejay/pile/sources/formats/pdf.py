@@ -1,47 +1,21 @@
 """PDF files that hold text; scans without text are skipped."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from ctypes import c_int, create_string_buffer
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.formats.faults import record_with_faults
-from bluejay.pile.sources.formats.office.symbols import from_symbol_font
+from bluejay.pile.sources.formats.pdf_letters import Letters, box, character
+from bluejay.pile.sources.formats.pdf_lines import Line, running_text
 from bluejay.pile.sources.io.records import RecordFiles
 
-SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
-"""PDFium's mark of a word that is hyphenated at the end of a line."""
-HYPHEN = re.compile(r"(?<=[^\W\d_]-)\n(?=[^\W\d_])")
-"""A line end behind the hyphen of a compound."""
-TEX_FONT = {"\x0b": "ff", "\x0c": "fi", "\x0e": "ffi", "\x0f": "ffl"}
-TEX_FONT |= {"\x10": "“", "\x11": "”", "\x15": "–", "\x16": "—"}
-TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
-"""Character codes of TeX's fonts (OT1 and T1) -> letters. They appear in texts of files that do not map them."""
-TEX_LETTER = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
-"""A control character that is a letter or a dash of TeX's fonts, as the characters around it show."""
-LIGATURES = {0xFB00 + number: letters for number, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}
-BRACKETS = "‾⏐⎯®©™⎛⎜⎝⎡⎢⎣⎧⎨⎩⎪⎮⎞⎟⎠⎤⎥⎦⎫⎬⎭"
-SMALL = (*b"!$&?0123456789abcdefghijklmnopqrstuvwxyz\xa1\xa2\xbf", *range(0xE0, 0xF7), *range(0xF8, 0x100))
-PRIVATE = {0xF700 + code: chr(code) for code in SMALL}
-PRIVATE |= {0xF8E5 + number: mark for number, mark in enumerate(BRACKETS)}
-PRIVATE |= {0xF6E9 + number: letter for number, letter in enumerate("abdeilmorst")}
-PRIVATE |= {0xF6BE: "ȷ", 0xF6DC: "1", 0xF6DE: "—", 0xF6F9: "ł", 0xF6FA: "œ", 0xF6FD: "š", 0xF6FF: "ž", 0xF0B7: "•"}
-"""Private codes -> characters: Adobe's for digits of old style, letters in small capitals and parts of large brackets
-(https://github.com/adobe-type-tools/agl-aglfn), and the bullet of the font Symbol, by whatever font it is drawn."""
-SYMBOL_CODE = re.compile("[\uf020-\uf0ff]")
-"""A character of a font of symbols, by the code that it has there."""
-MAX_FONT_NAME = 128
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
-WITHIN_SENTENCE = re.compile(r"(?<=[\w,;)\]”’\"'])\n(?=[^\W\d_A-Z])|(?<=[,;])\n(?=\w)")
-"""A line end within a sentence, as far as the letters around it show."""
+LINE_END = "\r\n"
 DATE = re.compile(r"D:(\d{4})(\d\d)?(\d\d)?")
-MIN_PAGES = 4
-"""The smallest number of pages that tells a running title from text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +32,7 @@ class Pdf(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """The text of all pages; title and date are those that the file states."""
         pages, described = record
-        text = join_lines("\n".join("\n".join(page) for page in without_running_titles(pages)))
+        text = running_text(pages)
         date = DATE.match(described.get("CreationDate", ""))
         meta = {
             "title": described.get("Title", "").strip(),
@@ -75,9 +49,10 @@ def read_pdf(raw: bytes) -> tuple[Any, list[ValueError]]:
     pages, broken = [], []
     try:
         with closing(pypdfium2.PdfDocument(raw)) as document:
+            letters = Letters(raw)
             for number in range(len(document)):
                 try:
-                    pages.append(page_lines(document, number))
+                    pages.append(page_lines(document, number, letters))
                 except pypdfium2.PdfiumError as error:
                     broken.append(ValueError(f"a page is broken: {number + 1}: {error}"))
             return (pages, document.get_metadata_dict()), broken
@@ -88,64 +63,37 @@ def read_pdf(raw: bytes) -> tuple[Any, list[ValueError]]:
         ) from None
 
 
-def page_lines(document: Any, number: int) -> list[str]:
+def page_lines(document: Any, number: int, letters: Letters) -> list[Line]:
     """The lines of one page."""
-    with closing(document[number]) as page, closing(page.get_textpage()) as text:
-        return [line.rstrip() for line in with_symbols(text.get_text_range(), text).split("\r\n")]
+    with closing(document[number]) as page, closing(page.get_textpage()) as drawn:
+        text = in_units(drawn.get_text_range())
+        shown = letters.shown(text, drawn)
+        lines, begin = [], 0
+        for line in text.split(LINE_END):
+            lines.append(line_at(begin, begin + len(line), text, shown, drawn))
+            begin += len(line) + len(LINE_END)
+        return lines
 
 
-def with_symbols(written: str, page: Any) -> str:
-    """The text of a page in which the private codes of fonts of symbols are what these draw, as far as it is known."""
-    if not SYMBOL_CODE.search(written):
-        return written
-    from pypdfium2.raw import FPDFText_GetUnicode
+def line_at(begin: int, end: int, text: str, shown: Sequence[str], page: Any) -> Line:
+    """The line between two places in the text of a page."""
+    from pypdfium2.raw import FPDFText_GetFontSize
 
-    codes = (chr(FPDFText_GetUnicode(page, at)) for at in range(page.count_chars()))
-    fonts = (font_at(page, at) for at, code in enumerate(codes) if SYMBOL_CODE.match(code))
-    return SYMBOL_CODE.sub(lambda code: from_symbol_font(next(fonts, ""), code[0]), written)
-
-
-def font_at(page: Any, at: int) -> str:
-    """The name of the font of a character of a page."""
-    from pypdfium2.raw import FPDFText_GetFontInfo
-
-    name = create_string_buffer(MAX_FONT_NAME)
-    FPDFText_GetFontInfo(page, at, name, MAX_FONT_NAME, c_int())
-    return name.value.decode("utf-8", "replace")
+    written = text[begin:end]
+    line = from_units("".join(shown[begin:end])).rstrip()
+    if not line or written.isspace():
+        return Line(line)
+    first = begin + len(written) - len(written.lstrip())
+    left, bottom, _, top = box(page, first)
+    right = box(page, begin + len(written.rstrip()) - 1)[2]
+    return Line(line, left, right, bottom, top, round(FPDFText_GetFontSize(page, character(page, first)), 1))
 
 
-def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
-    """Pages without first and last lines that are a page number, one at each end, or are equal, except digits, on a
-    third of the pages: left and right pages often have different ones, and the first has none."""
-
-    def shape(line: str) -> str:
-        return re.sub(r"\d+", "0", line.strip())
-
-    def outermost(lines: list[str]) -> str:
-        return next((line for line in map(shape, lines) if line not in ("", "0")), "")
-
-    edges = Counter(line for page in pages for line in {outermost(page), outermost(page[::-1])})
-
-    def n_running(lines: list[str]) -> int:
-        numbers = 0
-        for count, line in enumerate(map(shape, lines)):
-            numbers += line == "0"
-            if numbers > 1 or not is_running(line, edges, len(pages)):
-                return count
-        return len(lines)
-
-    kept = [page[n_running(page) :] for page in pages]
-    return [page[: len(page) - n_running(page[::-1])] for page in kept]
+def in_units(text: str) -> str:
+    """A text with the two units of UTF-16 in place of a character that has two, as PDFium counts."""
+    return text if text.isascii() else "".join(map(chr, array("H", text.encode("utf-16", "surrogatepass"))[1:]))
 
 
-def is_running(line: str, edges: Counter[str], pages: int) -> bool:
-    """Whether a line at the edge of a page is a page number or a running title."""
-    return not line or line == "0" or (pages >= MIN_PAGES and edges[line] >= max(2, pages / 3))
-
-
-def join_lines(text: str) -> str:
-    """The text with words and paragraphs joined that were split between lines, as far as the text shows."""
-    text = CONTROL.sub(
-        "", TEX_LETTER.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHEN.sub("", SOFT_HYPHEN.sub("", text)))
-    )
-    return WITHIN_SENTENCE.sub(" ", text.translate(LIGATURES | PRIVATE)).strip()
+def from_units(text: str) -> str:
+    """A text with characters in place of units of UTF-16."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

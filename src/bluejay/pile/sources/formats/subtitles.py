@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document, read_until_damaged, stated
 from bluejay.pile.sources.formats.opus import sentences
-from bluejay.pile.sources.io.decode import decode_text, start_of
+from bluejay.pile.sources.io.decode import Encoding, decode_text, recoded, start_of
 from bluejay.pile.sources.io.elements import element, elements, line_of
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
@@ -28,13 +28,15 @@ class Subtitles(RecordFiles):
     file does not mark sentences, and without times."""
 
     kind: Literal["subtitles"] = "subtitles"
+    encoding: Encoding | None = None
+    """The encoding of files in SRT or WebVTT that do not begin as UTF-8."""
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The source of each film; the bytes of a file that is not XML."""
         content: Any = decompressed(stream)
         start = start_of(content).replace(b"\0", b"")
         if ARROW in start and not start.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n").startswith(b"<"):
-            raw, damage = read_until_damaged(content)
+            raw, damage = read_until_damaged(recoded(content, self.encoding))
             yield raw
             if damage:
                 raise damage

@@ -13,9 +13,18 @@ from typing import Any, ClassVar, Literal
 from bluejay.decompress import BROKEN, READ_BYTES, decompressed, refuse_pointer
 from bluejay.files import unnested
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
+from bluejay.pile.sources.formats.arrow_rows import UNFIT, records_of
 from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
-from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8, refuse_other_format, refuse_unknown, start_of
+from bluejay.pile.sources.io.decode import (
+    Encoding,
+    decode_text,
+    in_utf8,
+    recoded,
+    refuse_other_format,
+    refuse_unknown,
+    start_of,
+)
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import UntilDamaged, local, matching, open_bytes, open_raw
 from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
@@ -31,9 +40,6 @@ READ_ARRAY = 'kind = "json", or a name that ends in .json, reads arrays'
 WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 """The start of what servers send in place of a file: a page about it, an error, a login."""
 OVER_LINES = f"not a JSON value per line but one over several lines: {READ_ARRAY}"
-UNFIT = (ValueError, OverflowError, LookupError)
-"""What is raised for a value of a Parquet file that Python has nothing for: nanoseconds, the year 10,000, an unknown
-time zone, text that is not UTF-8."""
 RELEASED_NAMES = {
     "CommonCrawl": "Pile-CC",
     "Bibliotik": "Books3",
@@ -267,6 +273,8 @@ class CSV(TextTable):
     kind: Literal["csv"]
     separator: str = ","
     """The character between two values."""
+    encoding: Encoding | None = None
+    """The encoding of files that do not begin as UTF-8."""
 
     def __post_init__(self) -> None:
         if len(self.separator) != 1 or self.separator in '"\r\n':
@@ -274,6 +282,7 @@ class CSV(TextTable):
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per row. Raises ValueError: the header lacks the text's field, or the encoding is unknown."""
+        stream = recoded(stream, self.encoding)
         refuse_unknown(start_of(stream))
         found = rows(lines(stream), self.separator, MAX_ROW_BYTES)
         names: list[str] | None = None
@@ -338,48 +347,6 @@ def require_column(name: str, names: list[str]) -> None:
         raise ValueError(f"it has no column {name} (it has {listed(names)}){''.join(others[:1])}")
     if names.count(name) > 1:
         raise ValueError(f"it has {names.count(name)} columns {name}")
-
-
-def records_of(batch: Any) -> list[dict[str, Any]]:
-    """The rows of a batch of Arrow's; a column with a value that Python has nothing for is text in all of them."""
-    try:
-        return batch.to_pylist()
-    except UNFIT:
-        columns = map(values_of, batch.columns)
-        return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def values_of(column: Any) -> list[Any]:
-    """The values of a column; where Python has nothing for one, times as Arrow writes them, or as numbers where nobody
-    knows their time zone."""
-    import pyarrow as pa
-
-    with suppress(*UNFIT):
-        return column.to_pylist()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return [None if raw is None else decode(raw) for raw in column.cast(pa.large_binary()).to_pylist()]
-    try:
-        return column.cast(with_times_as(pa.string(), column.type)).to_pylist()
-    except UNFIT:
-        return column.cast(with_times_as(pa.int64(), column.type)).to_pylist()
-
-
-def with_times_as(plain: Any, type: Any) -> Any:
-    """A type of Arrow's with `plain` in place of points in time, and text in place of dates, times of day and spans,
-    within lists, structures and maps, too."""
-    import pyarrow as pa
-
-    if pa.types.is_temporal(type):
-        return plain if pa.types.is_timestamp(type) else pa.string()
-    if pa.types.is_dictionary(type):
-        return with_times_as(plain, type.value_type)
-    if pa.types.is_struct(type):
-        return pa.struct([field.with_type(with_times_as(plain, field.type)) for field in type])
-    if pa.types.is_map(type):
-        return pa.map_(with_times_as(plain, type.key_type), with_times_as(plain, type.item_type))
-    if pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type):
-        return pa.large_list(with_times_as(plain, type.value_type))
-    return type
 
 
 def listed(names: Iterable[Any]) -> str:

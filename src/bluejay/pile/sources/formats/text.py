@@ -8,7 +8,7 @@ from typing import Literal
 
 from bluejay.fetch import is_address
 from bluejay.pile.documents import BROKEN_OFF, Document, Skipped
-from bluejay.pile.sources.io.decode import file_text
+from bluejay.pile.sources.io.decode import START_BYTES, Encoding, file_text, recoded
 from bluejay.pile.sources.io.lines import further, pieces
 from bluejay.pile.sources.io.open import BROKEN, UntilDamaged, matching, open_bytes
 from bluejay.recipe import STRICT, NotEmpty
@@ -24,6 +24,8 @@ class Text:
     """A file, a pattern of files (`~/notes/**/*.md`; relative to the working directory) or an address."""
     licence: str = "unknown"
     """The licence of all files."""
+    encoding: Encoding | None = None
+    """The encoding of files that do not begin as UTF-8."""
 
     def units(self) -> list[str]:
         """The files, in order of path. Raises ValueError: no file matches."""
@@ -38,7 +40,7 @@ class Text:
         try:
             with open_bytes(unit) as stream:
                 undamaged = UntilDamaged(stream)
-                raw = pieces(BufferedReader(undamaged))
+                raw = pieces(recoded(BufferedReader(undamaged, START_BYTES), self.encoding))
                 first = next(raw)
                 if undamaged.damage and not first:
                     raise ValueError(f"broken: {undamaged.damage}")

@@ -14,7 +14,9 @@ import re
 import tokenize
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+from pydantic import AfterValidator
 
 from bluejay.pile.documents import read_bounded
 from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer, refuse_tar
@@ -124,6 +126,18 @@ def in_utf8(stream: BufferedIOBase) -> BufferedIOBase:
     return buffered if name in (None, "utf-8-sig") else io.BufferedReader(Recoded(buffered, name))
 
 
+def recoded(stream: BufferedIOBase, encoding: str | None) -> io.BufferedReader:
+    """A decompressed stream in this encoding as UTF-8; itself without one, with a byte order mark, or where letters
+    beyond ASCII at its start are UTF-8."""
+    start = start_of(stream)
+    whole = start[: start.rfind(b"\n") + 1] or start  # not to end within a character
+    is_utf8 = not whole.isascii() and fitting(whole, "utf-8", ISOLATED) is not None
+    name = encoding_named(encoding) if encoding else None
+    if name is None or is_utf8 or marked_encoding(start):
+        return cast(io.BufferedReader, stream)
+    return io.BufferedReader(Recoded(stream, name))
+
+
 class Recoded(io.RawIOBase):
     """A stream of text in another encoding, as UTF-8."""
 
@@ -223,8 +237,19 @@ def refuse_unknown(raw: bytes) -> None:
     if 2 * len(found) > beyond and len(found) >= MIN_REPEATED * len(set(found)):
         raise ValueError(
             "its encoding is unknown: it is neither UTF-8 nor windows-1252; convert it to UTF-8, as in "
-            "`iconv -f GB18030 -t UTF-8`"
+            '`iconv -f GB18030 -t UTF-8`, or write encoding = "gb18030" beside kind = "text", "csv" or "subtitles"'
         )
+
+
+def known_encoding(name: str) -> str:
+    """The name of an encoding, in a recipe. Raises ValueError: it means none."""
+    if encoding_named(name) is None:
+        raise ValueError(f'{name} is no encoding; it must be one such as "windows-1250", "shift_jis" or "koi8-r"')
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(known_encoding)]
+"""The name of an encoding in a recipe."""
 
 
 def uncompressed(name: str) -> str:
