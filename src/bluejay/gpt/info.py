@@ -12,7 +12,7 @@ from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.quantized import quantized_bytes
 from bluejay.gpt.presets import PRESETS
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.native import native
+from bluejay.native import absent, native
 
 BYTES = {"float32": 4, "bfloat16": 2}
 """Bytes of a number in the types in which unquantised weights are used."""
@@ -43,7 +43,7 @@ class Info:
     def engine(self) -> str:
         """The engine that runs models on this machine's processor, in words."""
         if native is None:
-            return "torch; the native engine needs a C++ compiler when the package is installed"
+            return f"torch; the native engine {absent}"
         kernels, isa = f"kernels for {', '.join(native.isas())}", os.environ.get("BLUEJAY_ISA")
         if isa == "torch":
             return f"torch, as BLUEJAY_ISA says; the native engine has {kernels}"

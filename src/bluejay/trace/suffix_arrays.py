@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from bluejay.native import native
+from bluejay.extras import compile_again
+from bluejay.native import absent, native
 from bluejay.trace.sections import in_pages, with_sums
 
 FOLDER = "index"
@@ -63,7 +64,7 @@ def to_index(corpus: Path) -> str:
 def require_native() -> None:
     """Raise ValueError if the compiled part of the package is missing."""
     if not hasattr(native, "first_rows"):
-        raise ValueError("an index needs the compiled part of bluejay; install it where there is a C++ compiler")
+        raise ValueError(f"an index needs the compiled part of bluejay, which {absent}; {compile_again()} compiles it")
 
 
 def blocks(tokens: BinaryIO, of: Range, itemsize: int) -> list[int]:

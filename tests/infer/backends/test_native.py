@@ -392,7 +392,7 @@ def test_a_package_without_the_engine_says_so_once(monkeypatch, capfd):
     backend.say_absent.cache_clear()
     assert [chosen(), chosen()] == [None, None]
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("torch does the work here") and "`apt install g++`" in line
+    assert line.startswith("torch does the work here") and "`apt install g++ python3-dev`" in line
     backend.say_absent.cache_clear()
     monkeypatch.setenv("BLUEJAY_ISA", "torch")  # then torch is meant
     assert chosen() is None and capfd.readouterr().err == ""

@@ -74,10 +74,20 @@ def test_filters_and_tokenizers_are_looked_up_first(
 def test_parsers_are_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     pdf = {"kind": "pdf", "path": "https://example.org/a.pdf"}
-    for source in (pdf, {"kind": "archive", "path": "https://example.org/a.zip", "formats": [pdf]}):
+    archive = {"kind": "archive", "path": "https://example.org/a.zip", "formats": [pdf]}
+    for sources in ([pdf], [archive], [pdf, archive]):
         for verb in (plan, build):
             with pytest.raises(ValueError, match=r"component Second: reading pdf needs pypdfium2: .*pip install"):
-                verb(recipe(tmp_path, {"source": [source]}))
+                verb(recipe(tmp_path, {"source": sources}))
+
+
+def test_what_installs_missing_parsers_is_said_once_and_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pypdfium2", "lxml"):
+        monkeypatch.setitem(sys.modules, module, None)
+    sources = [{"kind": kind, "path": "https://example.org/a"} for kind in ("pdf", "patents", "pdf")]
+    needs = "no filter .*; component Second: reading pdf needs pypdfium2; component Second: reading patents needs lxml"
+    with pytest.raises(ValueError, match=f"{needs}: [^:]*pip install [^;]*$"):
+        build(recipe(tmp_path, {"source": sources, "filters": ["no-such-filter"]}))
 
 
 def test_what_the_export_needs_is_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bluejay.extras import compile_again
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT, input_of, rotary_frequencies, weight_shapes
@@ -18,7 +19,7 @@ from bluejay.gpt.quantization.q8 import ZERO
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.exceptions import CacheError
 from bluejay.machine import free_memory, n_processors
-from bluejay.native import native
+from bluejay.native import absent, native
 from bluejay.progress import say
 
 Cache = Literal["f32", "bf16", "int8"]
@@ -28,19 +29,16 @@ TORCH = "torch"
 
 
 def available() -> list[str]:
-    """Instruction sets that the engine can use on this machine, best first; none if it was not built."""
+    """Instruction sets that the engine can use on this machine, best first; none if it is absent."""
     return [] if native is None else native.isas()
 
 
 @cache
 def say_absent() -> None:
-    """Say once that the engine was not built, if that is so and nobody chose torch."""
+    """Say once that the engine is absent, and why, if that is so and nobody chose torch."""
     if native is not None or os.environ.get("BLUEJAY_ISA"):
         return
-    say(
-        "torch does the work here, more slowly than the native engine: there was no C++ compiler when bluejay was "
-        "installed; with one (`apt install g++`), installing it again from its source brings the engine"
-    )
+    say(f"torch does the work here, more slowly than the native engine, which {absent}; {compile_again()} compiles it")
 
 
 def chosen() -> str | None:

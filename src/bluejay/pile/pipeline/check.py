@@ -44,7 +44,16 @@ def require_usable(recipe: PileRecipe, files: bool = True) -> None:
     of a recipe cannot be used. Nothing is downloaded."""
     wrong = [*unusable(recipe), *(missing(recipe) if files else ())]
     if wrong:
-        raise ValueError("; ".join(wrong))
+        raise ValueError(joined(wrong))
+
+
+def joined(wrong: Iterable[str]) -> str:
+    """All that is wrong, each mistake once, and last what is missing, with the command that installs it."""
+    command = f": {install('corpus')}"
+    needs, others = [], []
+    for one in dict.fromkeys(wrong):
+        (needs if one.endswith(command) else others).append(one.removesuffix(command))
+    return "; ".join([*others, *needs]) + (command if needs else "")
 
 
 def unusable(recipe: PileRecipe) -> Iterator[str]:
