@@ -284,6 +284,8 @@ def test_a_failing_template_is_an_error_not_a_crash(template):
         "{% set n = namespace(x=1) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
         "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
         "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set n = namespace(x=['a']) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set x = range(2000)|list * 20 %}{% for i in range(99999) %}{% if 'a' in x %}{% endif %}{% endfor %}",
         "{% macro f() %}{{ 'a' * 1000000 }}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
         "{{ '{:>1000000000}'.format('x') }}",
         "{{ ('{0:>9999}' * 20000).format('x') }}",

@@ -264,8 +264,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """The code of a template, which also counts what it writes and its steps, and looks at what it keeps."""
         for block in list(source.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
             block.body.insert(0, nodes.ExprStmt(filtered(nodes.Const(0), STEP)))
-        for assigned in list(source.find_all(nodes.Assign)):
-            assigned.node = filtered(assigned.node, HELD)
+        for name, kinds in (("node", nodes.Assign), ("expr", (nodes.Compare, nodes.Operand)), ("left", nodes.Add)):
+            for one in list(source.find_all(kinds)):
+                setattr(one, name, filtered(getattr(one, name), HELD))
         for name, kind in ((HELD, nodes.Concat), (WRITTEN, nodes.Output)):
             for joined in list(source.find_all(kind)):
                 joined.nodes = [filtered(node, name) for node in joined.nodes]
@@ -280,8 +281,9 @@ def filtered(value: nodes.Node, name: str) -> nodes.Expr:
 
 @pass_context
 def held(context: Context, value: Any) -> Any:
-    """A value that the template keeps or joins to others. Raises TemplateError if it is too large."""
-    return value if size(value) <= MAX_SIZE else refuse(TOO_MUCH)
+    """A value that the template keeps, compares or joins, counted in its budget. Raises TemplateError: too large."""
+    context.parent[BUDGET].spend(steps=(total := size(value)) // (10_000 if isinstance(value, str) else 1_000))
+    return value if total <= MAX_SIZE else refuse(TOO_MUCH)
 
 
 @pass_context
@@ -299,17 +301,16 @@ def step(context: Context, value: Any) -> Any:
 
 
 def size(value: Any) -> int:
-    """The characters or digits of a value and all in it, with 99 for anything else, such as a list that holds others.
-    It is not counted further where it is too large."""
+    """The characters or digits of a value and all in it, with 99 for anything else, such as a list and each of its
+    parts. It is not counted further where it is too large."""
     total, left = 0, [value]
     while left and total <= MAX_SIZE:
         one = left.pop()
-        if isinstance(one, dict):
-            left += [*one.keys(), *one.values()]
-        elif isinstance(one, (list, tuple, set)):
-            left += one
         if isinstance(one, (str, bytes)):
             total += len(one)
+        elif isinstance(one, SIZED):
+            total += 99 * (len(one) + 1)
+            left += [*one, *one.values()] if isinstance(one, dict) else one
         else:
             total += one.bit_length() // 3 + 1 if isinstance(one, int) else 99
     return total

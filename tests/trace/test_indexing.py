@@ -1,7 +1,9 @@
 """An index is whole or not there, is continued and added to, and says what is wrong with it in one sentence."""
 
+import re
 import shlex
 import shutil
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -96,7 +98,15 @@ DAMAGE = {
     "a bit of the header": lambda data: data[:40] + bytes([data[40] ^ 4]) + data[41:],
     "a bit of what is read at once": lambda data: data[:-4090] + bytes([data[-4090] ^ 64]) + data[-4089:],
     "zeros at the end": lambda data: data[:-4096] + bytes(4096),
+    "a header without arrays": lambda data: with_header(data, data[16:4096].replace(b'"arrays"', b'"arrayz"')),
+    "a header without a number": lambda data: with_header(data, re.sub(b'"(row|shar)[sd]"', rb'"\1!"', data[16:4096])),
 }
+
+
+def with_header(data: bytes, header: bytes) -> bytes:
+    """The bytes of a file of an index with another header of equal length, and its checksum."""
+    length = int.from_bytes(data[8:12], "little")
+    return data[:12] + zlib.crc32(header[:length]).to_bytes(4, "little") + header + data[4096:]
 
 
 @pytest.mark.parametrize("name", ["documents.rows", "train-0000000000.suffixes"])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bluejay.files import sha256_of
-from bluejay.trace.sections import Damaged, Pages, Sections, paged, with_sums, write_sections
+from bluejay.trace.sections import Damaged, Pages, Sections, as_written, paged, with_sums, write_sections
 
 ROWS = "documents.rows"
 KIND = "documents"
@@ -120,14 +120,15 @@ class Rows:
     def __init__(self, path: Path) -> None:
         sections = Sections(path, KIND)
         self.path, self.values = path, sections.values
-        self.has_table = self.values["rows"] > 0
-        if self.has_table:
-            self.of = {name: sections[f"{name}_rows"] for name in self.values["shards"]}
-            self.records, self.urls = Pages(sections, "records"), Pages(sections, "urls")
-            size = self.values["rows"] * RECORD.itemsize
-            if len(self.records.bytes) < size or len(self.urls.bytes) < self.values["url_bytes"]:
-                raise Damaged(f"{path} is damaged: its rows are cut off")
-            self.table = self.records.bytes[:size].view(RECORD)
+        with as_written(path):
+            self.has_table = self.values["rows"] > 0
+            if self.has_table:
+                self.of = {name: sections[f"{name}_rows"] for name in self.values["shards"]}
+                self.records, self.urls = Pages(sections, "records"), Pages(sections, "urls")
+                size = self.values["rows"] * RECORD.itemsize
+                if len(self.records.bytes) < size or len(self.urls.bytes) < self.values["url_bytes"]:
+                    raise Damaged(f"{path} is damaged: its rows are cut off")
+                self.table = self.records.bytes[:size].view(RECORD)
 
     def rows(self, shard: str, documents: np.ndarray) -> np.ndarray:
         """The number of the row of each document of a shard; documents without a table are a row each."""

@@ -19,7 +19,7 @@ from bluejay.native import native
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import DOCUMENTS_TABLE, suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows, hash_of_table
-from bluejay.trace.sections import Damaged, Sections, read_at_random
+from bluejay.trace.sections import Damaged, Sections, as_written, read_at_random
 from bluejay.trace.suffix_arrays import (
     FOLDER,
     KIND,
@@ -58,19 +58,20 @@ class IndexShard:
     def open(cls, path: Path, corpus: Path) -> "IndexShard":
         """Open the file of an index. Raises Damaged; ValueError: it is of other tokens."""
         sections = Sections(path, KIND)
-        values, dtype = sections.values, np.dtype(sections.values["dtype"])
-        file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
-        first, n = values["first_token"], values["tokens"]
-        others = f"{path} is the index of other tokens than {file}; {to_index(corpus)}"
-        if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
-            raise ValueError(others)
-        with file.open("rb") as opened:
-            if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
+        with as_written(path):
+            values, dtype = sections.values, np.dtype(sections.values["dtype"])
+            file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
+            first, n = values["first_token"], values["tokens"]
+            others = f"{path} is the index of other tokens than {file}; {to_index(corpus)}"
+            if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
                 raise ValueError(others)
-        mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
-        arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
-        arrays["packed"] = sections.mapped("packed")
-        return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
+            with file.open("rb") as opened:
+                if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
+                    raise ValueError(others)
+            mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
+            arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
+            arrays["packed"] = sections.mapped("packed")
+            return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
 
     @classmethod
     def in_memory(cls, name: str, shard: str, tokens: np.ndarray, starts: NDArray[np.int64]) -> "IndexShard":

@@ -24,7 +24,7 @@ from bluejay.machine import free_memory, n_processors
 from bluejay.progress import format_bytes, progress, say
 from bluejay.tokens import DOCUMENTS_TABLE, read_index, suffixed
 from bluejay.trace.document_rows import ROWS, write_rows
-from bluejay.trace.sections import Damaged, Sections, write_sections
+from bluejay.trace.sections import Damaged, Sections, as_written, write_sections
 from bluejay.trace.suffix_arrays import (
     CHUNK_TOKENS,
     FOLDER,
@@ -232,13 +232,18 @@ def usable(directory: Path, shard: TokenFile) -> Iterator[tuple[Path, Part]]:
     for path in sorted(directory.glob(f"{glob.escape(shard.name)}-{'[0-9]' * 10}{SUFFIXES}")):
         try:
             header = Sections(path, KIND)
-        except (Damaged, KeyError):
-            return
-        part = Part(shard, first, first + len(header["starts"]) - 1)
-        values = header.values
-        if values["shard"] != shard.name or values["first_document"] != first or part.last >= len(shard.offsets):
-            return
-        if not np.array_equal(header["starts"], part.range.starts) or values["sha256"] != survey(part)[0]:
+            with as_written(path):
+                values, starts = header.values, header["starts"]
+                part = Part(shard, first, first + len(starts) - 1)
+                if (
+                    values["shard"] != shard.name
+                    or values["first_document"] != first
+                    or part.last >= len(shard.offsets)
+                ):
+                    return
+                if not np.array_equal(starts, part.range.starts) or values["sha256"] != survey(part)[0]:
+                    return
+        except Damaged:
             return
         yield path, part
         first = part.last

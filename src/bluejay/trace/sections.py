@@ -11,13 +11,14 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bluejay.files import atomic_file
+from bluejay.files import atomic_file, parse_json
 from bluejay.native import native
 
 MAGIC = b"BLUEJAY\0"
@@ -29,6 +30,15 @@ CHUNK_BYTES = 1 << 24
 
 class Damaged(ValueError):
     """A file does not hold what was written to it."""
+
+
+@contextmanager
+def as_written(path: Path) -> Generator[None]:
+    """Raise Damaged where the header of a file lacks what the block looks for in it, or has it in another form."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise Damaged(f"{path} is damaged: its header is not as it was written ({error})") from None
 
 
 def write_sections(path: Path, kind: str, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
@@ -58,7 +68,7 @@ class Sections:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        with path.open("rb") as file:
+        with path.open("rb") as file, as_written(path):
             preface = file.read(PREFACE.size)
             if len(preface) < PREFACE.size or not preface.startswith(MAGIC):
                 raise Damaged(f"{path} is not a file of an index")
@@ -66,7 +76,7 @@ class Sections:
             header = file.read(length)
             if len(header) < length or zlib.crc32(header) != checksum:
                 raise Damaged(f"{path} is damaged: its header does not have its checksum")
-            self.values: dict[str, Any] = json.loads(header)
+            self.values: dict[str, Any] = parse_json(header)
             if self.values["kind"] != kind or self.values["version"] != VERSION:
                 found = f"{self.values['kind']} of version {self.values['version']}"
                 raise Damaged(f"{path} is a file of {found}, and {kind} of version {VERSION} is needed")

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.infer.backends.native import say_absent
@@ -370,7 +371,7 @@ class Run:
             self.world.is_main and not (same and done is not None and done.held_out_data == held_out_data),
             self.world.is_main and not (same and whole),
         )
-        known = self.checkpoints.gather({} if done is None else done.held_out)[0]
+        known: Any = self.checkpoints.gather({} if done is None else done.held_out)[0]
         held_out = self.measure() if measure else HeldOutLoss(**known)
         if write:
             own = not self.world.is_main or (is_model_of(model, self.state) if done is None else done.files == now)

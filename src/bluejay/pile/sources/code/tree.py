@@ -11,7 +11,7 @@ from bluejay.pile.documents import Document, Skipped, skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary, refuse_other_format
 from bluejay.pile.sources.io.lines import further, pieces
 from bluejay.pile.sources.io.open import matches, require_size, stamp_of, unopened, unreadable
-from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence, permitted
+from bluejay.pile.sources.io.spdx import MAX_LICENCE_BYTES, LicenceFiles, declared, is_licence, permitted
 from bluejay.progress import say
 from bluejay.recipe import STRICT, NotEmpty
 
@@ -118,7 +118,7 @@ class Tree(SourceFiles):
         root = self.root
         names = self.files_in(unit)
         above = [] if unit == TOP else self.files_in(TOP)
-        licences = LicenceFiles([*above, *names], lambda name: (root / name).read_bytes())
+        licences = LicenceFiles([*above, *names], lambda name: beginning(root / name))
         for name in filter(self.wants, names):
             url = (root / name).as_posix()
             try:
@@ -155,3 +155,9 @@ class Tree(SourceFiles):
         if not root.is_dir():
             raise ValueError(f"{self.path} is not a folder")
         return root
+
+
+def beginning(path: Path) -> bytes:
+    """The first MAX_LICENCE_BYTES of a file."""
+    with path.open("rb") as file:
+        return file.read(MAX_LICENCE_BYTES)

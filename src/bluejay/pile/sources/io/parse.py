@@ -86,5 +86,7 @@ def label(name: str, number: int) -> str:
 
 def reason(error: Exception) -> str:
     """A short reason from an exception; a ValueError's message is meant for people and needs no class name."""
+    if isinstance(error, (MemoryError, RecursionError)):
+        return "takes too much memory to parse" if isinstance(error, MemoryError) else "it is nested too deeply"
     text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."

@@ -14,6 +14,8 @@ DECLARATION = re.compile(
 """A declaration, up to the end of its line or of its comment, in any language."""
 DECLARATION_WITHIN = 4000
 """A declaration is sought in this many characters at the start of a file."""
+MAX_LICENCE_BYTES = 1_000_000
+"""Of a larger file, which has more in it than a licence, no more is read."""
 SHORT_NAMES = r"(?:mit|[al]?gpl|gnu|bsd|apache|mpl|isc|epl|lesser|lib|runtime)[\w.]*"
 """What names of files say of the licence in them."""
 LICENCE_FILE = re.compile(
@@ -75,8 +77,8 @@ def permitted(expression: str, allowed: Collection[str]) -> bool:
 
 
 class LicenceFiles:
-    """The licence files of a tree; each is read at most once, on first use. The files whose licence is asked for are
-    named within `folder` of the tree."""
+    """The licence files of a tree; each is read at most once, on first use, by `read`, which gives no more than
+    MAX_LICENCE_BYTES. The files whose licence is asked for are named within `folder` of the tree."""
 
     def __init__(self, names: list[str], read: Callable[[str], bytes], folder: str = "") -> None:
         self.read, self.folder = read, folder
