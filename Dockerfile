@@ -10,8 +10,11 @@
 FROM debian:bookworm-slim AS build
 ARG PIP_INDEX_URL
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates g++ python3-dev python3-venv
-COPY . /src
 RUN python3 -m venv /opt/bluejay
+COPY constraints.txt /src/
+# torch first and by itself, so that a change of the code does not bring it anew.
+RUN /opt/bluejay/bin/pip install --no-cache-dir --constraint /src/constraints.txt torch
+COPY . /src
 RUN /opt/bluejay/bin/pip install --no-cache-dir --constraint /src/constraints.txt /src
 
 FROM debian:bookworm-slim
