@@ -13,6 +13,7 @@ from bluejay.native import native
         (None, "native, with kernels", "portable"),
         ("torch", "torch, ", "portable"),
         ("portable", "native", "chooses portable"),
+        ("sse", "none: BLUEJAY_ISA is sse", "the other choice"),
     ],
 )
 def test_the_engine_is_the_one_that_the_environment_chooses(isa, begins, ends, monkeypatch):

@@ -47,6 +47,8 @@ class Info:
         kernels, isa = f"kernels for {', '.join(native.isas())}", os.environ.get("BLUEJAY_ISA")
         if isa == "torch":
             return f"torch, as BLUEJAY_ISA says; the native engine has {kernels}"
+        if isa and isa not in native.isas():
+            return f"none: BLUEJAY_ISA is {isa}, and the native engine has {kernels} here; torch is the other choice"
         return f"native, with {kernels}{f'; BLUEJAY_ISA chooses {isa}' if isa else ''}"
 
     @property
