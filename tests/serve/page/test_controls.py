@@ -252,3 +252,19 @@ def test_undo_has_its_place_on_keyboards_of_other_letters(page):
     key = '{ key: "я", code: "KeyZ", ctrlKey: true, bubbles: true }'
     writing(page).evaluate(f"text => text.dispatchEvent(new KeyboardEvent('keydown', {key}))")
     assert text_of(page) == "the cat"
+
+
+@pytest.mark.parametrize("way", ["type", "insert_text"])  # the latter is what a paste does
+def test_a_comma_is_a_decimal_sign(page, way):
+    """Browsers whose language writes 1.1 would make 11 of 1,1."""
+    tab(page, "More")
+    page.get_by_label("Repetition penalty").select_text()
+    getattr(page.keyboard, way)("1,1")
+    expect(page.get_by_label("Repetition penalty")).to_have_value("1.1")
+
+
+def test_a_seed_that_is_no_number_is_told_what_it_may_be(page):
+    tab(page, "More")
+    page.get_by_label("Seed").fill("1.5")
+    told = page.get_by_label("Seed").evaluate("seed => seed.validationMessage")
+    assert told == "A seed is a whole number of at most 15 digits."

@@ -110,6 +110,7 @@ def test_history_keeps_the_settings_with_which_a_run_began(page):
 def test_history_that_was_deleted_can_be_brought_back(page, server):
     page.evaluate(FILL)
     tab(page, "History")
+    expect(page.get_by_role("tabpanel", name="History")).to_contain_text("The latest runs, 50 at most")
     entries = page.locator("[aria-label=History] li")
     page.get_by_role("button", name="Delete all").click()
     expect(entries).to_have_count(0)
@@ -181,6 +182,9 @@ def test_every_part_asks_for_a_key_that_is_missing(page, part):
         page.get_by_role("button", name="Look inside").click()
     expect(page.get_by_role("alert")).to_have_text("This server requires one of its API keys.")
     expect(page.get_by_label("API key")).to_be_focused()
+    page.keyboard.type("wrong")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("alert")).to_contain_text("API keys. It did not accept your key.")
 
 
 def test_key_that_became_wrong_does_not_take_the_words_that_are_typed(page):

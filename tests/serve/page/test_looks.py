@@ -165,6 +165,12 @@ def test_programs_that_read_or_translate_the_page_find_what_they_need(page, answ
     assert page.evaluate(mirrors) == [False] * 3
 
 
+def test_the_search_of_the_browser_finds_a_word_of_the_text_once(page):
+    writing(page).fill("the cat sat")
+    search = "document.activeElement.blur(); getSelection().removeAllRanges(); [1, 2].map(() => find('sat'))"
+    assert page.evaluate(search) == [True, False]
+
+
 @pytest.mark.parametrize("keys", ["Control+ArrowRight", "Alt+ArrowRight", "Meta+End"])
 def test_keys_of_the_browser_do_not_change_the_tab(page, keys):
     page.get_by_role("tab", name="Examples").press(keys)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bluejay.infer.model import Model
 from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
@@ -60,6 +60,28 @@ def test_the_chosen_model_writes_and_is_remembered(open_page, two_models, answer
     page.get_by_role("button", name="second").click()
     with page.expect_request("**/v1/trace?model=tiny"):
         chooser.get_by_role("radio", name="tiny").check()
+
+
+def test_a_model_that_is_being_loaded_is_told_from_a_server_that_hangs(open_page, two_models):
+    page, held = open_page(url=two_models.url, own=True), []
+
+    def not_loaded(route: Route) -> None:
+        models = route.fetch().json()
+        models["data"][1]["loaded"] = False
+        route.fulfill(json=models)
+
+    page.route("**/v1/models*", not_loaded)
+    page.route("**/v1/completions?model=second", lambda route: held.append(route))
+    page.clock.install()
+    open_chooser(page).get_by_role("radio", name="second").check()
+    page.get_by_label("Length").fill("8")
+    for told in ("is loading the model: no text", "has not answered"):
+        with page.expect_request("**/v1/completions?model=second"):
+            run_button(page).click()
+        page.clock.run_for(5000)
+        expect(page.locator("#report")).to_contain_text(f"The server {told} for ")
+        held.pop().continue_()
+        expect(page.locator("#report")).to_contain_text("second · ")
 
 
 def test_one_model_is_no_choice(page):

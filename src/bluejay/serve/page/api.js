@@ -76,7 +76,8 @@ export async function request(path, key, body, signal) {
 	if (ok) return response;
 	const { error } = Object(await response.json().catch(() => null));
 	const { code, message } = Object(error);
-	const advice = code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
+	const refused = status === 401 && key ? " It did not accept your key." : "";
+	const advice = code === "context_length_exceeded" ? " Shorten your text, then run again." : refused;
 	const state = status > 500 || status === 429 ? "is busy or restarting; try again soon" : `answered with status ${status}`;
 	const told = message ? sentence(`${message}`) + advice : `The server ${state}.`;
 	throw Object.assign(new Error(told), { status, code });

@@ -1,5 +1,5 @@
 // The text that the user and the model write together. A plain textarea holds it, so that caret, selection, paste, undo,
-// input methods and screen readers work as usual; a copy of the text beneath it carries the colours.
+// input methods and screen readers work as usual; an inert copy of the text beneath it carries the colours.
 
 import { HighlightedText } from "./highlighted_text.js";
 import { spansAfterEdit } from "./spans.js";

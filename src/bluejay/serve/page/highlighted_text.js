@@ -90,7 +90,6 @@ export class HighlightedText {
 		removeHighlights(former);
 	}
 
-	// The parts {name, start, end} of the text to highlight.
 	*parts() {
 		const { code, probabilities, tinted } = this.style;
 		const known = ({ logprob }) => probabilities && logprob !== undefined;

@@ -70,7 +70,7 @@ async function run(changes) {
 	if (parameters.n > 1 && !samples) return loadSamples().then(() => run(changes), showError);
 	const endsWithFunction = String(settings.values.end_of_function) === "true";
 	if (endsWithFunction && !functionEnd) return loadFunctionEnd().then(() => run(changes), showError);
-	const [start, used] = [pane.text.length, settings.values];
+	const [start, used, writer] = [pane.text.length, settings.values, models.current];
 	undoStack.record(state());
 	showSamples();
 	const inText = { append: (pieces) => pane.append(pieces), truncate: (length) => pane.truncate(start + length) };
@@ -80,12 +80,12 @@ async function run(changes) {
 	refresh();
 	loadHistory().catch(() => {}); // said when the run has ended
 	let error;
-	await running.start(showProgress, (told) => say(`${told} Stop ends the run.`, told)).catch((reason) => (error = reason));
-	if (outputs.length > 1) showProgress(running);
+	await running.start(showProgress, (told) => say(`${told} Stop ends the run.`, told), !writer.loaded).catch((reason) => (error = reason));
 	const report = running.tokens || !error ? running.report(models) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
 	samples?.settle();
 	const { model, tokens } = running;
+	writer.loaded ||= tokens > 0;
 	running = null;
 	undoStack.record(state());
 	refresh();
@@ -257,14 +257,12 @@ function press(event) {
 	event.preventDefault();
 }
 
-// Ask the server for its models.
 async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
 	await models.fetch(apiKey).then(() => panel("Model").hidden || loadModel()).catch((error) => say("", "", error));
 	silence.end();
 }
 
-// This model writes from now on; `another` one may have before.
 function useModel({ id, max_model_len: context }, another) {
 	if (/has not answered/.test(byId("error").textContent)) say();
 	settings.context = context;

@@ -19,11 +19,11 @@ export class Run {
 		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", waiting: [], tokens: 0, reason: "" }));
 	}
 
-	// `onProgress` is called when new text is shown, `onSilence` told that the server is silent. Throws an Error whose message
-	// is a sentence for the user; the text generated until then stays.
-	async start(onProgress, onSilence) {
+	// `onProgress` is called when new text is shown, `onSilence` told that the server is silent, maybe `loading` the model.
+	// Throws an Error whose message is a sentence for the user; the text generated until then stays.
+	async start(onProgress, onSilence, loading) {
 		const { prompt, parameters, key, controller } = this;
-		const silence = new Silence(onSilence);
+		const silence = new Silence(onSilence, loading);
 		const busy = () => (silence.busyUntil = silence.seconds + 20);
 		const show = () => ((silence.seconds = 0), this.show(), onProgress(this));
 		try {
@@ -85,7 +85,7 @@ export class Run {
 		return this.samples.some(({ reason }) => reason === REASONS.user);
 	}
 
-	// The model that wrote, where it is not the only one; speed, seed, stop reasons, and how much is used of its context.
+	// Who wrote, if not the only model, how fast, with which seed, and why it ended.
 	report({ several, list }) {
 		const writer = list.find(({ id }) => id === this.model);
 		const context = writer?.max_model_len;
@@ -142,8 +142,9 @@ export class Silence {
 	seconds = 0;
 	busyUntil = 0; // a busy server says so every 15 seconds
 
-	constructor(tell) {
-		const told = () => (this.seconds < this.busyUntil ? "is busy: no text" : "has not answered");
+	constructor(tell, loading) {
+		const silent = loading ? "is loading the model: no text" : "has not answered";
+		const told = () => (this.seconds < this.busyUntil ? "is busy: no text" : silent);
 		this.timer = setInterval(() => ++this.seconds % 5 || tell(`The server ${told()} for ${this.seconds} seconds.`), 1000);
 	}
 

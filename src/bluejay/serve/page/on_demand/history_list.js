@@ -7,7 +7,7 @@ import { textOf } from "../storage.js";
 // Keep the list up to date; choosing an entry calls `onChoose` with it. What was deleted can be brought back until the list
 // changes otherwise.
 export function showHistory(panel, onChoose) {
-	const note = create("p", "Stored in this browser only. ");
+	const note = create("p", "The latest runs, 50 at most, stored in this browser only. ");
 	const list = create("ul");
 	let deleted; // entries
 	const button = create("button", "", () => {

@@ -13,7 +13,7 @@ const SAMPLING = Object.fromEntries(sampling.map((setting) => [setting.name, set
 export function showMoreSettings(panel, settings, apiKey, onKey, getState, announce) {
 	const { n, seed, stop, logit_bias, ...others } = SAMPLING;
 	const numbers = Object.values(others).filter(({ name }) => !byId(name)); // that have no slider
-	const seedText = { inputMode: "numeric", pattern: "\\d{1,15}", placeholder: "new for each run", parse: parseSeed };
+	const seedText = { inputMode: "numeric", placeholder: "new for each run", parse: parseSeed };
 	const stopText = { id: "stop_before", name: "stop", placeholder: "one per line; \\n is a line break", parse: parseStops };
 	const biasText = { id: "logit_bias", placeholder: "TOKEN=NUMBER, one per line", parse: parseBiases };
 	const controls = [
@@ -62,7 +62,16 @@ const lines = (properties) => Object.assign(create("textarea"), { rows: 2, spell
 function number({ name: id, type, default: value, low: min, high: max }) {
 	const limits = { ...(min !== null && { min }), ...(max !== null && { max }) };
 	const steps = type === "int" ? { step: 1 } : { step: "any", onkeydown: stepByHundredths };
-	return input({ id, type: "number", ...steps, ...limits, defaultValue: value, required: true });
+	const control = input({ id, type: "number", ...steps, ...limits, defaultValue: value, required: true });
+	if (type !== "int") control.addEventListener("beforeinput", acceptComma);
+	return control;
+}
+
+// Browsers drop a comma that is no decimal sign in their language, and 1,1 would become 11.
+function acceptComma(event) {
+	if (!event.data?.includes(",")) return;
+	event.preventDefault();
+	document.execCommand("insertText", false, event.data.replaceAll(",", "."));
 }
 
 // Arrow keys change a number by hundredths, though others are valid.
@@ -88,7 +97,10 @@ function select(id, options) {
 	return control;
 }
 
-const parseSeed = (text) => (text ? Number(text) : undefined);
+function parseSeed(text) {
+	if (!/^\s*\d{0,15}\s*$/.test(text)) throw new Error("A seed is a whole number of at most 15 digits.");
+	return text.trim() ? Number(text) : undefined;
+}
 
 // One stop sequence per line, with \n and \t for a line break and a tab.
 function parseStops(text) {
