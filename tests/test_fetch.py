@@ -122,7 +122,11 @@ def test_a_file_is_fetched_once(server: Server) -> None:
     assert file.name == "file name.bin"
     assert fetch(address, SHA256) == file
     assert len(server.asked) == 1
-    assert {path.name for path in file.parent.iterdir()} <= {file.name, f"{file.name}.lock"}
+    lock = file.with_name(f"{file.name}.lock")
+    assert {path.name for path in file.parent.iterdir()} <= {file.name, lock.name}
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # it cannot be locked, as another user's
+    assert fetch(address, SHA256) == file
 
 
 def test_two_at_once_fetch_one_file(server: Server) -> None:

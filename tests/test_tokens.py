@@ -90,9 +90,10 @@ def test_a_shard_that_fails_leaves_the_earlier_one_untouched(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx"]
 
 
-def test_a_missing_shard_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no token shard .*train.*bluejay pile build"):
-        TokenShard(tmp_path / "train")
+def test_a_missing_shard_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a relative name is not there where the command is run from another folder
+    with pytest.raises(FileNotFoundError, match=rf"no token shard train.*{tmp_path}/train\.idx.*bluejay pile build"):
+        TokenShard("train")
     write(tmp_path / "train", [[1]])
     (tmp_path / "train.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"train\.bin"):

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -65,12 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         verbose, options.command = options.verbose, command
         options.verb(options, overrides)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Interrupted as stopped:
-        if is_first():
+    except (KeyboardInterrupt, Interrupted) as stopped:
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C, while Python ends, shows no traceback
+        if isinstance(stopped, Interrupted) and is_first():
             print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
+        sys.exit(128 + getattr(stopped, "signal", signal.SIGINT))  # the exit code of a process that a signal ended
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, RuntimeError) and not has_no_home_folder(error):
             raise

@@ -84,9 +84,15 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     """
     name = unquote(urlsplit(address).path.rpartition("/")[2])
     file = cached(sha256 or hashlib.sha256(address.encode()).hexdigest(), name)
+
+    def is_there() -> bool:
+        return file.exists() and sha256 in (None, sha256_of(file))
+
+    if is_there():  # also in a cache that another user has filled
+        return file
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f"{file.name}{LOCK}")):
-        if not file.exists() or (sha256 is not None and sha256_of(file) != sha256):
+    with FileLock(file.with_name(f"{file.name}{LOCK}"), mode=0o664):
+        if not is_there():
             file.unlink(missing_ok=True)
             download_to(file, address, sha256)
     return file

@@ -17,7 +17,7 @@ from typing import Any
 from bluejay import recipe as recipes
 from bluejay.evals.estimates import shown, span
 from bluejay.evals.evaluation_file import identity_at
-from bluejay.files import parse_json, set_aside, write_text
+from bluejay.files import parse_json, set_aside, sha256_of, write_text
 from bluejay.gpt.formats.companions import TRAINED_ON, licence_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.pile.report.card import table
@@ -95,8 +95,8 @@ def write_model_card(
     draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
     write_text(path, text)
     if as_written:  # the card is the run's own, too
-        now = hashes_of(run, "model")
-        write_result(run, replace(result, files=result.files | {name: now[name] for name in own}))
+        files = result.files | {name: sha256_of(run / name) for name in sorted(own)}
+        write_result(run, replace(result, files=files))
     return path
 
 

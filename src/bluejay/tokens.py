@@ -49,7 +49,7 @@ def shards_named(name: str) -> list[str]:
         return [name]
     found = sorted(str(path.with_suffix("")) for path in Path(name).parent.glob(f"{Path(name).name}.idx"))
     if not found:
-        raise FileNotFoundError(f"no token shard fits the pattern {name}: there is no {name}.idx")
+        raise FileNotFoundError(f"no token shard fits the pattern {name}: there is no {Path(name).absolute()}.idx")
     return found
 
 
@@ -137,8 +137,8 @@ class TokenShard:
         for path in (index, tokens):
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"no token shard {prefix}: there is no {path}; run bluejay pile build RECIPE to make one, "
-                    "or name a shard without its .bin"
+                    f"no token shard {prefix}: there is no {path.absolute()}; run bluejay pile build RECIPE to make "
+                    "one, or name a shard without its .bin"
                 )
         self.index = TokenIndex(index)
         dtype, n_tokens = self.index.dtype, self.index.n_tokens

@@ -149,9 +149,12 @@ def test_paths_begin_at_home(recipe_file, load_recipe, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $", "日本"])
 def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path, plots):
-    recipe = load_recipe(recipe_file, *SHORT)
-    train(dataclasses.replace(recipe, name=name))
+    recipe = dataclasses.replace(load_recipe(recipe_file, *SHORT), name=name)
+    train(recipe)
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "run" / "learning_rate.png").unlink()  # the last file to be written, before which a run may be killed
+    train(recipe)
+    assert (tmp_path / "run" / "learning_rate.png").exists()
 
 
 def test_numbers_that_are_none_end_in_one_sentence_that_names_where(recipe_file, load_recipe, tmp_path, monkeypatch):

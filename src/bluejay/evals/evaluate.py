@@ -4,7 +4,6 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, pairwise
@@ -15,6 +14,7 @@ import numpy as np
 
 from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
+from bluejay.evals.cage.launch import sample_threads
 from bluejay.evals.estimates import Difference, Estimate, shown, span
 from bluejay.evals.scorers import LocalScorer, Scorer
 from bluejay.evals.tasks import METRICS, Answer, Continuation, Generation, Question, Request, Task, WholeText
@@ -222,7 +222,7 @@ def answer(task: Task, one: Asked, scorer: Scorer, file: AnswerFile) -> Result:
     requests = [request for question in questions for request in question.requests]
     answers = iter(file.ask(scorer, requests, f"{scorer.name} {task.name}"))
     given = [[next(answers) for _ in question.requests] for question in questions]
-    with ThreadPoolExecutor(task.measured_at_once) as executor:
+    with sample_threads(task.measured_at_once) as executor:
         scores = list(executor.map(task.measure, questions, given))
     by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
     first = dict[tuple[Request, ...], int]()  # of equal questions, which are dependent

@@ -37,7 +37,7 @@ from bluejay.train.initial import adapter_of, initial_model
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import continue_prompts
-from bluejay.train.report.metrics import draw_run
+from bluejay.train.report.metrics import PICTURES, draw_run
 from bluejay.train.report.profile import check_steps_left, profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.schedule import learning_rate
@@ -380,7 +380,8 @@ class Run:
         if self.world.is_main and (write or measure):
             files, on = hashes_of(self.directory, *self.written()), (self.world.machine, self.world.size)
             write_result(self.directory, Result(saved, dataclasses.asdict(held_out), held_out_data, files, *on))
-        if self.world.is_main and (write or measure or not (self.directory / "loss.png").exists()):
+        drawn = all((self.directory / picture).exists() for picture in PICTURES)
+        if self.world.is_main and (write or measure or not drawn):
             draw_run(self.directory, self.recipe.name)
         return Trained(model, self.state.step, self.state.seconds, held_out)
 

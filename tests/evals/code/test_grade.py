@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from itertools import combinations
 from pathlib import Path
+from threading import Timer, main_thread
 
 import pytest
 
@@ -156,3 +159,16 @@ def test_verdicts_on_a_busy_machine_are_the_same_each_time():
             process.wait()
     assert len(samples) == 200 and all(run == runs[0] for run in runs)
     assert 20 < sum(one.passed for one in runs[0]) < 100
+
+
+def test_ctrl_c_ends_the_samples_that_run_and_starts_no_other():
+    """They would be waited for, which is their limits times their number."""
+    samples = [(DOUBLE, f"    import time; time.sleep({1000 + number})") for number in range(4)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    Timer(0.4, signal.pthread_kill, (main_thread().ident, signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(grade_all(samples, workers=2, cage="none", limits=Limits(sleep_seconds=100.0)))
+    signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 50  # a sample takes 100 s
+    assert grade(DOUBLE, "    return x * 2", cage="none").passed  # later ones run

@@ -11,6 +11,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +36,9 @@ TMPFS_BYTES = 16 << 20
 ATTEMPTS = 3
 """How often a cage is built before it counts as impossible: on a starved machine one may not stand in time."""
 POLL_SECONDS = 0.5
-"""Seconds between two checks of whether a sample sleeps."""
+"""Seconds between two checks of whether a sample sleeps, or is to be ended."""
+INTERRUPTED = threading.Event()
+"""Set while `sample_threads` ends the samples that run; none starts then."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,30 @@ def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = 
     return once(request, limits, cage)
 
 
+@contextlib.contextmanager
+def sample_threads(workers: int) -> Generator[ThreadPoolExecutor]:
+    """Threads in which samples run. What they have not begun when the block ends is left out, and what they run then is
+    waited for; but Ctrl-C ends the samples that run."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        INTERRUPTED.clear()  # a second Ctrl-C may have left it
+    executor = ThreadPoolExecutor(workers, "samples")
+    try:
+        yield executor
+    except KeyboardInterrupt:
+        INTERRUPTED.set()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+        if is_main:
+            INTERRUPTED.clear()
+
+
 def once(request: dict[str, Any], limits: Limits, cage: str) -> Outcome:
-    """Start an interpreter in a cage, give it the request, and read what it answers. Raises CageError."""
+    """Start an interpreter in a cage, give it the request, and read what it answers. Raises CageError, or
+    KeyboardInterrupt where `sample_threads` ends it."""
+    if INTERRUPTED.is_set():
+        raise KeyboardInterrupt
     with tempfile.TemporaryFile() as stdin:
         stdin.write(json.dumps(request).encode())
         stdin.seek(0)
@@ -150,6 +176,8 @@ def once(request: dict[str, Any], limits: Limits, cage: str) -> Outcome:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
+    if INTERRUPTED.is_set():
+        raise KeyboardInterrupt
     return judge(replies, output, stopped or ending(code, cage, limits), len(request["calls"]), cage)
 
 
@@ -191,6 +219,8 @@ def collect(process: "subprocess.Popen[bytes]", limits: Limits, sleep: Sleep) ->
 
     def overdue() -> str | None:
         """Why the process may not go on, if its time is over."""
+        if INTERRUPTED.is_set():
+            return "was interrupted"
         if time.monotonic() > until:
             return f"took more than {limits.wall_seconds:g} s by the clock"
         return f"slept for more than {limits.sleep_seconds:g} s" if sleep.seconds() > limits.sleep_seconds else None

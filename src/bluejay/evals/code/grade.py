@@ -4,7 +4,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from bluejay.evals import cage as cages
 from bluejay.evals.cage import USUAL, Limits, Outcome, Raised
+from bluejay.evals.cage.launch import sample_threads
 from bluejay.evals.code.asserts import holds
 from bluejay.evals.code.extract import program
 from bluejay.evals.code.problems import Problem, problems_from, rows
@@ -90,16 +90,13 @@ def grade_all(
     `workers` is by default the number of processors. Raises as `grade` does.
     """
     cage, listed = cages.choose(cage), list(samples)
-    executor = ThreadPoolExecutor(min(workers or os.cpu_count() or 1, MOST_WORKERS), "grade")
-    try:
+    with sample_threads(min(workers or os.cpu_count() or 1, MOST_WORKERS)) as executor:
         futures = {
             sample: executor.submit(grade, *sample, cage, limits)
             for sample in dict.fromkeys((problem, completion) for problem, completion in listed)
         }
         for sample in listed:
             yield futures[sample].result()
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

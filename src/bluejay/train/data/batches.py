@@ -241,7 +241,7 @@ def check_files(data: Data) -> None:
             TokenShard(name)
         elif not path.is_file():
             pattern = "; a pattern names token shards, and each file of examples is a set of its own"
-            raise FileNotFoundError(f"no file of examples at {name}" + (pattern if has_magic(name) else ""))
+            raise FileNotFoundError(f"no file of examples at {path.absolute()}" + (pattern if has_magic(name) else ""))
     if data.valid is not None and any(is_same_file(name, data.valid) for name in trained):
         say(f"{data.valid} is both trained on and data.valid, so the held-out loss says nothing about other text")
 

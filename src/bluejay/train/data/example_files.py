@@ -37,7 +37,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | NoRow]]:
     Raises FileNotFoundError if there is no such file; ValueError if it is damaged, empty or of another kind.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no file of examples at {path}")
+        raise FileNotFoundError(f"no file of examples at {path.absolute()}")
     try:
         with path.open("rb") as raw, decompressed(raw) as stream:
             data = stream.read()

@@ -21,6 +21,8 @@ FLUSH_SECONDS = 10.0
 """Time between flushes of TensorBoard's file."""
 NUMBERS = ("tokens", "loss", "bits_per_byte", "lr", "tokens_per_second", "valid_loss", "valid_bits_per_byte")
 """What is read of a row, beside its step."""
+PICTURES = ("loss.png", "learning_rate.png")
+"""The plots of a run, in the order in which they are drawn."""
 
 
 class Metrics:
@@ -107,8 +109,8 @@ def draw_run(directory: Path, name: str) -> None:
     rows = read_metrics(directory / "metrics.jsonl")
     if not rows:
         return say(f"{directory / 'metrics.jsonl'} is empty or gone, so nothing is drawn from it")
-    draw_loss(rows, name, directory / "loss.png")
-    draw_learning_rate(rows, name, directory / "learning_rate.png")
+    for draw, picture in zip((draw_loss, draw_learning_rate), PICTURES, strict=True):
+        draw(rows, name, directory / picture)
 
 
 def draw_loss(rows: list[dict[str, Any]], title: str, path: Path) -> None:
