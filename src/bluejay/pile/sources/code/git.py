@@ -87,7 +87,7 @@ class Git(SourceFiles):
         if not wanted:
             yield Skipped(f"{self.path}@{unit}", self.nothing_in("it", names))
         with Blobs(repository) as blobs:
-            licences = LicenceFiles(list(files), lambda path: blobs.beginning(*files[path]), folder)
+            licences = LicenceFiles(list(files), lambda path: blobs.read_small(*files[path]), folder)
             for name in wanted:
                 blob, size = files[folder + name]
                 url = f"{self.path}@{unit}#{name}"
@@ -176,8 +176,8 @@ class Blobs:
             raise ValueError("the repository lacks the file's content: it is damaged, or a partial clone")
         return reply.read(int(header[2]) + 1)[:-1]
 
-    def beginning(self, blob: str, size: int) -> bytes:
-        """The content of a file of `size` bytes, or nothing of one that is larger than MAX_LICENCE_BYTES."""
+    def read_small(self, blob: str, size: int) -> bytes:
+        """The content of a file of `size` bytes; nothing if that is more than MAX_LICENCE_BYTES."""
         return self.read(blob) if size <= MAX_LICENCE_BYTES else b""
 
     def __enter__(self) -> "Blobs":
