@@ -6,6 +6,7 @@ import json
 import sysconfig
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from bluejay.gpt.formats.gguf_tokenizer import TEKKEN_PATTERN
 from bluejay.tokenizer import Tokenizer
 
 ASSET = resources.files("bluejay").joinpath("assets", "r50k_base.tiktoken").read_bytes()
@@ -290,6 +292,56 @@ def test_a_tokenizer_model_is_what_its_converters_make_of_it(llama, pieces, tmp_
 )
 def test_a_tokenizer_model_of_another_kind_is_one_sentence(more: bytes, says: str, pieces, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(pieces.serialized_model_proto() + more)
+    with pytest.raises(ValueError, match=says):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.fixture
+def tekken(trained: Tokenizer) -> dict[str, Any]:
+    """The contents of a `tekken.json`, which has more tokens than its models use."""
+    tokens = [base64.b64encode(token).decode() for token in trained.token_bytes()[:-1]]
+    vocabulary = [{"rank": rank, "token_bytes": token, "token_str": None} for rank, token in enumerate(tokens)]
+    config = {"pattern": TEKKEN_PATTERN, "num_vocab_tokens": len(tokens), "version": "v3"}
+    config |= {"default_vocab_size": 1524, "default_num_special_tokens": 24}
+    return {"config": config, "vocab": vocabulary}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_tekken_json_is_what_mistral_encodes_by(listed: bool, tekken, corpus: list[str], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ranks = {base64.b64decode(one["token_bytes"]): one["rank"] for one in tekken["vocab"][:1500]}
+    if listed:
+        names = "<unk>", "<s>", "</s>", "[INST]"
+        tekken["special_tokens"] = [
+            {"rank": id, "token_str": name, "is_control": True} for id, name in enumerate(names)
+        ]
+    write_json(tmp_path / "tekken.json", **tekken)
+    reference = tiktoken.Encoding("tekken", pat_str=TEKKEN_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.begin, tokenizer.ends, tokenizer.vocab_size) == ([1], (2,), 1524)
+    texts = [*corpus[:3], "<s>don't [INST] CamelCase 12345 naïve 東京 😀\r\n  x</s>", ""]
+    ids = [[24 + rank for rank in reference.encode_ordinary(text)] for text in texts]
+    assert tokenizer.encode_batch(texts) == ids and list(map(tokenizer.decode, ids)) == texts
+    assert tokenizer.backend.id_to_token(3) == "[INST]"
+    assert tokenizer.backend.id_to_token(11) == ("<SPECIAL_11>" if listed else "<pad>")
+    (tmp_path / "copy").mkdir()
+    tokenizer.save(tmp_path / "copy")
+    assert AutoTokenizer.from_pretrained(tmp_path / "copy")(texts[0]).input_ids == [1, *ids[0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vocab": []}, "its tokens are not those that its config counts"),
+        ({"special_tokens": [{"rank": 24, "token_str": "<unk>"}]}, "its tokens are not those that its config counts"),
+        ({"special_tokens": [{"rank": 0, "token_str": "a"}]}, "it has a twice"),
+        ({"config": {"default_vocab_size": 1524, "default_num_special_tokens": 24, "pattern": "("}}, "not a tekken"),
+        ({"config": None}, r"is not a tekken\.json of Mistral"),
+    ],
+)
+def test_a_damaged_tekken_json_is_one_sentence(changes: dict, says: str, tekken, tmp_path: Path) -> None:
+    write_json(tmp_path / "tekken.json", **tekken | changes)
     with pytest.raises(ValueError, match=says):
         Tokenizer.load(tmp_path)
 

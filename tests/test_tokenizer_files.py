@@ -114,8 +114,8 @@ def test_a_name_that_is_no_text_is_one_sentence(token, file: str, trained: Token
 
 
 def test_a_file_that_is_not_there_itself_is_said(tmp_path: Path) -> None:
-    (tmp_path / "tekken.json").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*; a tekken\.json is not read; name"):
+    (tmp_path / "vocab.txt").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*; a vocab\.txt is not read; name"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match=r"tokenizer\.json is a pointer of Git LFS, .*`git lfs pull`"):

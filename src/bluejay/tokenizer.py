@@ -18,12 +18,12 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from bluejay.byte_level_bpe import N_BYTES, byte_characters, byte_level, bytes_of_spelled, ranked_bpe
 from bluejay.files import write_text
 from bluejay.progress import say
 from bluejay.sentencepiece_bpe import SPACE
 from bluejay.tokenizer_files import (
     END_OF_TEXT,
-    byte_level,
     chat_template_beside,
     ends_beside,
     read_backend,
@@ -32,10 +32,9 @@ from bluejay.tokenizer_files import (
     without_space,
 )
 
-N_BYTES = 256
 UTF_8_BYTES = sorted({*range(N_BYTES)} - {0xC0, 0xC1, *range(0xF5, N_BYTES)})
 """The bytes that occur in UTF-8."""
-UNREAD = ("tekken.json", "spiece.model", "vocab.txt")
+UNREAD = ("spiece.model", "vocab.txt")
 """Files of tokenizers of other kinds."""
 SAMPLE = "An  a\n\tb c "
 """A text of which a tokenizer that lowers letters or drops spaces makes another."""
@@ -187,8 +186,8 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Load a tokenizer.json; of a directory, its tokenizer.json, or else its vocab.json and merges.txt, the files
-        of GPT-2's first publication, or its tokenizer.model, the file of Llama's. "gpt2" is the tokenizer of GPT-2 and
-        GPT-J, which is part of this package.
+        of GPT-2's first publication, its tokenizer.model, the file of Llama's, or its tekken.json, that of Mistral's.
+        "gpt2" is the tokenizer of GPT-2 and GPT-J, which is part of this package.
 
         The ids that end a text are read from the files beside it. Raises FileNotFoundError: there is no such file;
         ValueError: it is not a BPE of bytes, or has no id that ends a text.
@@ -287,49 +286,9 @@ def gpt2() -> Tokenizer:
     """The tokenizer of GPT-2 and GPT-J, from the ranks in this package."""
     lines = resources.files("bluejay").joinpath("assets", "r50k_base.tiktoken").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    spelling = str.maketrans({chr(byte): character for byte, character in byte_characters().items()})
-    name = {token: token.decode("latin-1").translate(spelling) for token in ranks}
-    vocabulary = {name[token]: rank for token, rank in ranks.items()}
-    merges = [merge_of(token, ranks) for token in ranks if len(token) > 1]
-    backend = byte_level(models.BPE(vocab=vocabulary, merges=[(name[a], name[b]) for a, b in merges]))
+    backend = byte_level(ranked_bpe(ranks))
     backend.add_special_tokens([END_OF_TEXT])
     return Tokenizer(backend)
-
-
-def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The pair that a token was merged from: its two parts after all earlier merges have been applied."""
-    limit = ranks[token]
-    parts = [token[i : i + 1] for i in range(len(token))]
-    pairs = [ranks.get(token[i : i + 2], limit) for i in range(len(token) - 1)]
-    while len(parts) > 2:
-        at = pairs.index(min(pairs))
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        del pairs[at]
-        if at > 0:
-            pairs[at - 1] = ranks.get(parts[at - 1] + parts[at], limit)
-        if at < len(pairs):
-            pairs[at] = ranks.get(parts[at] + parts[at + 1], limit)
-    return parts[0], parts[1]
-
-
-@cache
-def characters_to_bytes() -> dict[str, int]:
-    """The inverse of `byte_characters`."""
-    return {character: byte for byte, character in byte_characters().items()}
-
-
-@cache
-def byte_characters() -> dict[int, str]:
-    """The printable character that spells each byte in a vocabulary (GPT-2's `encoder.py`, `bytes_to_unicode`)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(N_BYTES) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(N_BYTES + i) for i, byte in enumerate(others)}
-
-
-def bytes_of_spelled(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary; a token with other characters is its own UTF-8."""
-    byte_of = characters_to_bytes()
-    return bytes(map(byte_of.__getitem__, token)) if byte_of.keys() >= set(token) else token.encode()
 
 
 def bytes_of_piece(token: str) -> bytes:

@@ -1,5 +1,5 @@
-"""The files that state a tokenizer: its tokenizer.json, or vocab.json and merges.txt, or tokenizer.model, and what
-those beside it say of tokens that are added, that end a text and that have names."""
+"""The files that state a tokenizer: its tokenizer.json, or vocab.json and merges.txt, or tokenizer.model, or
+tekken.json, and what those beside it say of tokens that are added, that end a text and that have names."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from bluejay.byte_level_bpe import byte_level, tekken_tokenizer
 from bluejay.decompress import refuse_pointer_file
 from bluejay.files import parse_json
 from bluejay.progress import say
 from bluejay.sentencepiece_bpe import add_pieces, pieces_tokenizer, read_pieces
 
-WHOLE, SPELLED_OUT, PIECES = "tokenizer.json", "vocab.json", "tokenizer.model"
+WHOLE, SPELLED_OUT, PIECES, TEKKEN = "tokenizer.json", "vocab.json", "tokenizer.model", "tekken.json"
 """The files of a tokenizer; beside the second, its merges.txt."""
 END_OF_TEXT = "<|endoftext|>"
+BEGINS = {SPELLED_OUT: END_OF_TEXT, PIECES: "<s>", TEKKEN: "<s>"}
+"""File that does not say whether texts begin with a token -> the token, if no other file names one."""
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 """Entries of tokenizer_config.json that name a token."""
 KEPT_SETTINGS = ("additional_special_tokens", "extra_special_tokens", "model_max_length", "padding_side")
@@ -46,19 +49,23 @@ def tokenizer_file(directory: Path) -> Path:
     if not (directory / WHOLE).is_file():
         if (directory / "merges.txt").is_file():
             return directory / SPELLED_OUT
-        if (directory / PIECES).is_file():
-            return directory / PIECES
+        for name in (PIECES, TEKKEN):
+            if (directory / name).is_file():
+                return directory / name
     return directory / WHOLE
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer from a tokenizer.json, from a vocab.json with the merges.txt beside it, or from a
-    tokenizer.model, and with the tokens that the files beside it add. Raises ValueError if these are not one
-    tokenizer."""
+    """The library's tokenizer from a tokenizer.json, from a vocab.json with the merges.txt beside it, from a
+    tokenizer.model or from a tekken.json, and with the tokens that the files beside it add. Raises ValueError if these
+    are not one tokenizer."""
     refuse_pointer_file(file)
     settings = json_object(file.with_name("tokenizer_config.json"))
     kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
-    backend = pieces_backend(file, settings) if file.name == PIECES else library_backend(file, settings)
+    if file.name == TEKKEN:
+        backend = tekken_tokenizer(file)
+    else:
+        backend = pieces_backend(file, settings) if file.name == PIECES else library_backend(file, settings)
     if kind in SPACED_CLASSES and isinstance(space, bool):
         backend = with_space(backend) if space else without_space(backend, everywhere=True)
     stated, added = added_beside(file), backend.get_added_tokens_decoder()
@@ -69,8 +76,8 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
         if (known := backend.token_to_id(token.content)) != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
     make_special(special_beside(file), backend)
-    if file.name in (SPELLED_OUT, PIECES) and settings.get("add_bos_token", file.name == PIECES):
-        begin = names_in(settings).get("bos_token") or ("<s>" if file.name == PIECES else END_OF_TEXT)
+    if file.name in BEGINS and settings.get("add_bos_token", file.name != SPELLED_OUT):
+        begin = names_in(settings).get("bos_token") or BEGINS[file.name]
         if (id := backend.token_to_id(begin)) is None:
             raise ValueError(f"{file}: every text begins with {begin!r} (add_bos_token), which is none of its tokens")
         backend.post_processor = processors.TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, id)])
@@ -221,8 +228,8 @@ def spelled(token: Any) -> Any:
 
 
 def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
-    """The ids that end a text, from the first of the files beside a tokenizer that names any; or none. The first two
-    are those by which `transformers.generate` stops."""
+    """The ids that end a text, from the first of the files beside a tokenizer that names any, or that of </s> for a
+    tekken.json; or none. The first two are those by which `transformers.generate` stops."""
     for name in ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"):
         values = json_object(file.with_name(name))
         token = spelled(values.get("eos_token"))
@@ -231,7 +238,7 @@ def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
             ids = backend.token_to_id(token)
         if ends := valid_ends(ids if isinstance(ids, list) else [ids], backend):
             return ends
-    return []
+    return valid_ends([backend.token_to_id("</s>")], backend) if file.name == TEKKEN else []
 
 
 def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
@@ -287,16 +294,6 @@ def default_template(named: Mapping[str, Any], file: Path) -> str | None:
     elif others:
         say(f"{file}: of its chat templates only the default is used, and kept in copies; left out: {others}")
     return template
-
-
-def byte_level(model: models.BPE, space: bool = False) -> tokenizers.Tokenizer:
-    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression) and, if asked for, a
-    space in front."""
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-    backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    backend.decoder = decoders.ByteLevel()
-    return backend
 
 
 def without_space(backend: tokenizers.Tokenizer, everywhere: bool) -> tokenizers.Tokenizer:

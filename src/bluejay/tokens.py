@@ -42,6 +42,11 @@ def corpus_of(prefix: str | Path) -> Path:
     return Path(prefix).parent.parent
 
 
+def is_corpus(path: Path) -> bool:
+    """Whether a path is a corpus: a folder with token shards."""
+    return any((path / "tokens").glob("*.idx"))
+
+
 def shards_named(name: str) -> list[str]:
     """The prefixes of the shards that a name stands for: itself, or those that fit a pattern such as "c/tokens/train-*"
     in its last part, in the order of their names. Raises FileNotFoundError if none fits."""

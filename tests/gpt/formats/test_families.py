@@ -107,6 +107,7 @@ def test_a_preset_has_its_published_number_of_parameters(preset, parameters):
     [
         ("gptj", {"model_type": "bert"}, "model_type is 'bert'; bluejay reads 'gptj'"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ("llama", {"is_causal": False}, "is_causal is False; bluejay reads llama models where it is True"),
         ("gpt2", {"activation_function": "quick_gelu"}, "activation_function is 'quick_gelu'; it must be one of"),
         (
             "gpt_neo",

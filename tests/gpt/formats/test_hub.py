@@ -100,7 +100,7 @@ def test_weights_are_safetensors_where_there_are_any(hub, files, fetched):
     ("files", "left"),
     [
         ({"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "NOTICE"}, {"run.py"}),
-        ({"m.gguf", "config.json", "USE_POLICY.md", "tokenizer.model"}, {"trained_on.json"}),
+        ({"m.gguf", "config.json", "USE_POLICY.md", "tokenizer.model", "tekken.json"}, {"trained_on.json"}),
         ({"config.json", "model.safetensors", "adapter_config.json", "adapter_model.bin"}, {"m.gguf"}),
     ],
 )

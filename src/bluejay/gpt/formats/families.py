@@ -283,7 +283,7 @@ FAMILIES = {
         keys=LLAMA_KEYS,
         defaults=LLAMA_DEFAULTS,
         read=lambda values: llama_rope(values) | mistral_window(values),
-        own_keys=(*ROPE_KEYS, "sliding_window"),
+        own_keys=(*ROPE_KEYS, "sliding_window", "layer_types"),
         write=lambda config: llama_keys(config) | mistral_keys(config),
     ),
     "qwen2": QWEN2,

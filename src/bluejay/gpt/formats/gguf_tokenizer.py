@@ -8,10 +8,10 @@ import tokenizers
 from gguf.constants import TokenType
 from tokenizers import pre_tokenizers, processors
 
+from bluejay.byte_level_bpe import byte_level, words_by
 from bluejay.sentencepiece_bpe import add_pieces, bpe, pieces_tokenizer
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokenizer_files import (
-    byte_level,
     chat_template_beside,
     default_template,
     ends_beside,
@@ -134,9 +134,7 @@ def byte_level_bpe(
 def words_of(pre: str) -> pre_tokenizers.PreTokenizer:
     """What splits a text into words in the way of a name in `WORDS`."""
     if pre in PATTERNS:
-        words = pre_tokenizers.Split(tokenizers.Regex(PATTERNS[pre]), "isolated")
-        spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        return pre_tokenizers.Sequence([words, spelling])
+        return words_by(PATTERNS[pre])
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = pre_tokenizers.Digits(individual_digits=True)
     return pre_tokenizers.Sequence([digits, words]) if pre in SMOLLM else words

@@ -41,7 +41,7 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 PULLED = ".pulled"
 """The file of a directory that says of which repository its files are."""
 SMALL_FILES = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|vocab|special_tokens_map|added_tokens)\.json"
+    r"(config|generation_config|tokenizer|tokenizer_config|vocab|special_tokens_map|added_tokens|tekken)\.json"
     r"|merges\.txt|chat_template\.jinja|tokenizer\.model"
 )
 ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)")

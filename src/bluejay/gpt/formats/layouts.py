@@ -21,6 +21,7 @@ from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokenizer_files import chat_template_beside, json_object, valid_ends
+from bluejay.tokens import is_corpus
 
 QUANTISED_NAME = re.compile(r"[-_.](bnb|gptq|awq|fp8|[48]bit)\b", re.IGNORECASE)
 """What the names of models have whose weights other programs quantised."""
@@ -74,6 +75,8 @@ def open_model(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMode
     if ggufs:
         names = ", ".join(file.name for file in ggufs)
         raise ValueError(f"{path} holds several GGUF files; name one of {names}")
+    if is_corpus(path):
+        raise FileNotFoundError(f"{path} is a corpus, and no model; name a model that was trained on it, or its run")
     raise FileNotFoundError(f"{path} is not a model directory: it has no config.json")
 
 
@@ -158,7 +161,7 @@ def adapted_tokenizer(path: Path, base: StoredModel) -> Tokenizer:
     base. Raises ValueError if the model has no row for a token that texts have; FileNotFoundError if the folder has
     files of a tokenizer that are not read alone."""
     ends = json_object(path / "generation_config.json").get("eos_token_id")
-    names = ("tokenizer.json", "merges.txt", "tokenizer.model", "added_tokens.json")
+    names = ("tokenizer.json", "merges.txt", "tokenizer.model", "tekken.json", "added_tokens.json")
     if not any((path / name).is_file() for name in names):
         theirs = base.tokenizer()
         named = valid_ends(ends if isinstance(ends, list) else [ends], theirs.backend) or theirs.ends

@@ -51,6 +51,8 @@ _KNOWN = """
 KNOWN = frozenset(_KNOWN.split())
 """Keys of `adapter_config.json` that are understood. What target_modules and the keys after it up to modules_to_save
 ask for can be seen from the tensors; the later ones matter in training, or with refused `init_lora_weights`."""
+TIED = ("embed_tokens", "lm_head")
+"""Names of modules for which peft follows `ensure_weight_tying`; GPT-2's embedding, for one, has another name."""
 STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Values of `init_lora_weights` that leave the base as it is; with others, such as pissa and olora, the adapter belongs
 to what remains of the base without its principal parts."""
@@ -193,7 +195,10 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
         )
     for key, value in values.items():
         if value and key not in KNOWN:
-            raise ValueError(f"{file}: {key} is {value!r}; bluejay does not know what it means")
+            raise ValueError(
+                f"{file}: {key} is {value!r}, which bluejay does not compute; peft's merge_and_unload makes a whole "
+                "model of such an adapter"
+            )
     saved = values.get("modules_to_save") or []
     if not isinstance(saved, list) or not all(isinstance(one, str) for one in saved):
         raise ValueError(f"{file}: modules_to_save is {saved!r}; it must be a list of names of modules")
@@ -297,8 +302,10 @@ def adapted_config(
     heads = {one for one in names if set(one.split(".")) & set(HEADS) and not one.endswith(".bias")}
     copied = bool(whole) and all(one.rpartition(".")[0].endswith(HEADS) for one in heads)
     copied = copied and all(same_numbers(tensor(one), whole[0]) for one in heads)
-    trained = name.removesuffix(".weight").endswith(tuple(values.get("modules_to_save") or ()))
-    alone = bool(whole) and not heads and trained and not values.get("ensure_weight_tying")
+    saved = tuple(values.get("modules_to_save") or ())
+    trained = name.removesuffix(".weight").endswith(saved)
+    kept = bool(values.get("ensure_weight_tying")) and any(one.rpartition(".")[2] in TIED for one in saved)
+    alone = bool(whole) and not heads and trained and not kept
     tied = config.tied and not alone and (copied or not heads)
     n_rows = len(whole[0]) if whole and whole[0].ndim == 2 else config.vocab_size
     return dataclasses.replace(config, tied=tied, vocab_size=n_rows), heads if tied else set()

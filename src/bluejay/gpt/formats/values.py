@@ -10,6 +10,8 @@ REFUSED: Values = {
     "quantization_config": None,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
+    "is_causal": True,
+    "use_bidirectional_attention": False,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "sliding_window": None,

@@ -15,6 +15,8 @@ QWEN_WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers",
 """Keys of `config.json` that `qwen_window` understands."""
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 """Kinds of layers in `layer_types`."""
+NO_WINDOW = "sliding_window is null"
+"""Why a model that uses windows has none."""
 
 
 def layers(values: Values, key: str) -> int:
@@ -57,16 +59,33 @@ def sliding_window(values: Values) -> int | None:
     return None if values.get("sliding_window", WINDOW) is None else whole(values, "sliding_window", WINDOW)
 
 
+def listed_layers(values: Values, n_layer: int, default: list[str], window: int | None, why: str) -> Values:
+    """The window and the layers that have it, as `layer_types` lists them, or else `default`. Raises ValueError for a
+    list that is none of these layers' kinds, or that names local layers where there is no window, which is `why`."""
+    kinds: Any = default if values.get("layer_types") is None else values["layer_types"]
+    if not isinstance(kinds, list) or len(kinds) != n_layer or any(kind not in (LOCAL, GLOBAL) for kind in kinds):
+        raise ValueError(f"layer_types must name {GLOBAL} or {LOCAL} for each of {n_layer} layers")
+    local = tuple(layer for layer, kind in enumerate(kinds) if kind == LOCAL)
+    if local and window is None:
+        raise ValueError(f"layer_types names {LOCAL}, but {why}, so those layers have no window")
+    return {"window": window, "local_layers": local} if local else {}
+
+
+def layer_types(config: GPTConfig) -> list[str]:
+    """The inverse of `listed_layers`."""
+    return [LOCAL if layer in config.local_layers else GLOBAL for layer in range(config.n_layer)]
+
+
 def mistral_window(values: Values) -> Values:
-    """Mistral's window, which all layers have."""
-    window = sliding_window(values)
-    n_layer = layers(values, "num_hidden_layers")
-    return {} if window is None else {"window": window, "local_layers": tuple(range(n_layer))}
+    """Mistral's window, which all layers have unless `layer_types` lists which, as in Ministral."""
+    window, n_layer = sliding_window(values), layers(values, "num_hidden_layers")
+    return listed_layers(values, n_layer, [GLOBAL if window is None else LOCAL] * n_layer, window, NO_WINDOW)
 
 
 def mistral_keys(config: GPTConfig) -> Values:
-    """The inverse of `mistral_window`."""
-    return {"sliding_window": config.window}
+    """The inverse of `mistral_window`. With the list, transformers takes the model for a Ministral."""
+    some = 0 < len(config.local_layers) < config.n_layer
+    return {"sliding_window": config.window} | ({"layer_types": layer_types(config)} if some else {})
 
 
 def qwen_window(values: Values) -> Values:
@@ -76,19 +95,11 @@ def qwen_window(values: Values) -> Values:
     used = values.get("use_sliding_window") is not None and flag(values, "use_sliding_window")
     window = sliding_window(values) if used else None
     n_layer = layers(values, "num_hidden_layers")
-    kinds: Any = values.get("layer_types")
-    if kinds is None:
-        first = FIRST_LOCAL if values.get("max_window_layers") is None else values["max_window_layers"]
-        if type(first) is not int or first < 0:
-            raise ValueError(wrong(values, "max_window_layers", "a whole number of at least 0"))
-        kinds = [LOCAL if window is not None and layer >= first else GLOBAL for layer in range(n_layer)]
-    if not isinstance(kinds, list) or len(kinds) != n_layer or any(kind not in (LOCAL, GLOBAL) for kind in kinds):
-        raise ValueError(f"layer_types must name {GLOBAL} or {LOCAL} for each of {n_layer} layers")
-    local = tuple(layer for layer, kind in enumerate(kinds) if kind == LOCAL)
-    if local and window is None:
-        stated = "use_sliding_window is not true" if not used else "sliding_window is null"
-        raise ValueError(f"layer_types names {LOCAL}, but {stated}, so those layers have no window")
-    return {"window": window, "local_layers": local} if local else {}
+    first = FIRST_LOCAL if values.get("max_window_layers") is None else values["max_window_layers"]
+    if type(first) is not int or first < 0:
+        raise ValueError(wrong(values, "max_window_layers", "a whole number of at least 0"))
+    default = [LOCAL if window is not None and layer >= first else GLOBAL for layer in range(n_layer)]
+    return listed_layers(values, n_layer, default, window, NO_WINDOW if used else "use_sliding_window is not true")
 
 
 def qwen_keys(config: GPTConfig) -> Values:
@@ -98,5 +109,5 @@ def qwen_keys(config: GPTConfig) -> Values:
         "use_sliding_window": bool(local),
         "sliding_window": config.window,
         "max_window_layers": min(local, default=config.n_layer),
-        "layer_types": [LOCAL if layer in local else GLOBAL for layer in range(config.n_layer)],
+        "layer_types": layer_types(config),
     }
