@@ -71,12 +71,18 @@ def newest(versions: set[str | None]) -> str | None:
 
 
 def project_files(index: str, name: str) -> "list[DistributionPackage]":
-    """The files of a project in an index (PEP 503, PEP 691); none if the index does not have the project."""
+    """The files of a project in an index (PEP 503, PEP 691); none if the index does not have the project. Raises
+    ValueError: the index cannot be reached, or its page lists something else."""
     from pypi_simple import NoSuchProjectError, PyPISimple
 
     try:
         with PyPISimple(index) as client:
-            return client.get_project_page(name, timeout=60.0).packages
+            links = client.get_project_page(name, timeout=60.0).packages
+        files = [link for link in links if link.project is not None]
+        if links and not files:
+            page = f"{without_password(index)} answers with a page that lists no package"
+            raise ValueError(f"{page}, as a network does that asks for a login first")
+        return files
     except NoSuchProjectError:
         return []
     except (OSError, ValueError) as error:  # requests' own errors are OSErrors

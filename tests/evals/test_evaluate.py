@@ -98,6 +98,12 @@ def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path, file_size_limit
     assert AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test") == again and asked == [2]
 
 
+def test_where_answers_cannot_be_kept_it_is_said_at_once_what_helps(tiny_model, tmp_path):
+    (tmp_path / "tiny-1.jsonl").mkdir()
+    with pytest.raises(OSError, match=r"kept in .*tiny-1\.jsonl, .*: Is a directory; set BLUEJAY_CACHE to"):
+        AnswerFile.of(LocalScorer(tiny_model, "tiny", "1"), tmp_path)
+
+
 def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path):
     scorers = [LocalScorer(tiny_model, name, name) for name in ("one", "other")]
     found = evaluate(scorers, [suites.own_task(own)], Settings(limit=9), tmp_path / "answers")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bluejay.evals.scorers import AT_ONCE, Scorer
 from bluejay.evals.tasks import Answer, Generation, Likelihood, Request
-from bluejay.files import cache_directory, naming, parse_json
+from bluejay.files import FULL_DISK, cache_directory, naming, parse_json
 from bluejay.progress import progress
 
 
@@ -29,22 +29,28 @@ class AnswerFile:
     """The answers of one model: a line for each, `[key, answer]`, in the order in which they came."""
 
     def __init__(self, path: Path | None) -> None:
-        """Without a path, answers are kept in memory alone. Damaged lines are asked again."""
+        """Without a path, answers are kept in memory alone. Damaged lines are asked again. Raises OSError, which says
+        what helps: the file cannot be read and written."""
         self.path = path or Path(os.devnull)
         self.known: dict[str, Answer] = {}
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
-        lines = path.read_bytes()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a+b") as file:
+                file.seek(0)
+                lines = file.read()
+                if not lines.endswith(b"\n"):  # the process ended while it wrote the last line
+                    file.truncate(lines.rfind(b"\n") + 1)
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise
+            where = f"answers are kept in {path}, which is not possible: {error.strerror}"
+            raise OSError(f"{where}; set BLUEJAY_CACHE to a folder of your own, which will hold them") from None
         for line in lines.split(b"\n"):
             with suppress(ValueError, TypeError):
                 key, answer = parse_json(line)
                 self.known[key] = answer if isinstance(answer, str) else Likelihood(*answer)
-        if lines and not lines.endswith(b"\n"):  # the process ended while it wrote this line
-            with path.open("r+b") as file:
-                file.truncate(lines.rfind(b"\n") + 1)
 
     @classmethod
     def of(cls, scorer: Scorer, directory: Path | None = None) -> "AnswerFile":

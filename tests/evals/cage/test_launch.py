@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from bluejay.evals import cage
 from bluejay.evals.cage import Limits, NotPlain, Raised, launch
 from bluejay.evals.cage.launch import failures
+from bluejay.evals.cage.plain import decode
 
 
 @pytest.fixture(params=cage.LEVELS)
@@ -26,18 +29,32 @@ def level(request: pytest.FixtureRequest) -> str:
     [
         *(None, True, 0, -7, 2**53, 2**200, -(10**5000), 0.1, -0.0, math.inf, 1j, "", "é\ud800\n", b"\0\xff"),
         *([], [[1], (2, "3")], (1,), {1, "a", (2, 3)}, set(), {}, {"a": [1], 2: {"b": None}, (1, 2): 3.5}),
+        *(Fraction(1, -3), Decimal("1.50"), {frozenset({1}): frozenset({frozenset()})}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, set | int) else str(value)[:20],
 )
 def test_plain_values_come_back_as_they_are(value):
     source = hex(value) if type(value) is int else repr(value).replace("inf", "1e999")
-    (given,) = cage.run("", [source]).results
+    (given,) = cage.run("from decimal import Decimal; from fractions import Fraction", [source]).results
     assert given == value and type(given) is type(value) and (given != 0 or str(given) == str(value))
 
 
 def test_other_values_equal_nothing():
     (given, same) = cage.run("class A: __eq__ = lambda self, other: True", ["A()", "[A()]"]).results
     assert isinstance(given, NotPlain) and given != given and same != [1] and repr(given) == "<A>"
+
+
+@pytest.mark.parametrize(
+    "wire", [{"decimal": "1" * 3000}, {"decimal": "1E+999999"}, {"fraction": ["0x1", "0x" + "1" * 3000]}]
+)
+def test_a_number_with_which_sums_would_take_long_is_not_plain(wire):
+    assert isinstance(decode(wire), NotPlain)
+
+
+@pytest.mark.parametrize("wire", [{"decimal": "x"}, {"fraction": ["0x1", "0x0"]}, {"fraction": ["0x1"]}])
+def test_what_is_no_number_is_refused(wire):
+    with pytest.raises(ValueError, match=r"decimal|denominator|fraction"):
+        decode(wire)
 
 
 def test_values_of_derived_types_are_plain():

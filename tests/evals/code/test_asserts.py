@@ -37,6 +37,7 @@ def test_what_stays_inside_and_what_outside(assertion, calls, check):
             "assert math.f(1).g == 1",
         ),
         "assert f(1) == f'{1:9999999999}'",
+        *("assert f(1) == 1\nassert f(2) == 2", "x = 1\nassert f(x) == 1"),  # none of them is left out
     ],
 )
 def test_what_is_not_plainly_harmless_is_not_evaluated_outside(assertion):

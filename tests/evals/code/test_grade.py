@@ -47,6 +47,20 @@ def test_the_reason_says_what_was_wrong(completion, reason):
     assert verdict.reason == reason and verdict.passed == (reason == "passed") and not verdict.forgeable
 
 
+@pytest.mark.parametrize(
+    ("expected", "given"),
+    [
+        ("0.5", "__import__('fractions').Fraction(1, 2)"),
+        ("[2, 3]", "[__import__('decimal').Decimal(2), __import__('decimal').Decimal('3.00')]"),
+        ("{frozenset({1, 2}): {(3,)}}", "{frozenset([2, 1]): frozenset([(3,)])}"),
+    ],
+)
+def test_a_value_passes_that_equals_the_expected_one_in_python(expected, given):
+    problem = Problem("f", "def f():\n", "f", (Test(("f()",), f"_0 == {expected}"),))
+    assert grade(problem, f"    return {given}").reason == "passed"
+    assert not grade(problem, f"    return ({given},)").passed
+
+
 def test_a_problem_without_tests_is_never_passed():
     assert not grade(Problem("t", "", "f", ()), "").passed
 
@@ -96,7 +110,8 @@ def test_a_file_of_samples_is_scored(tmp_path: Path):
         ([], "has no samples"),
         ([{"task_id": "aa", "completion": ""}], "line 1: no problem is called 'aa'; nearest: a"),
         ([{"task_id": "a"}], "line 1 has no completion"),
-        ([{"task_id": "a", "completion": ["x"]}], "line 1 has no completion"),
+        ([{"completion": ""}], "line 1 has no task_id"),
+        ([{"task_id": "a", "completion": ["x"]}], "line 1: completion must be a text"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, rows, says):

@@ -111,6 +111,12 @@ def test_a_row_of_mbpp_may_set_up_what_its_calls_need():
     assert grade(problem, problem.reference.replace("1 +", "2 +")).reason == "count(one) gave 2"
 
 
+def test_a_row_of_the_sanitized_mbpp_has_a_prompt_and_imports():
+    row = {"task_id": 3, "prompt": "Half.", "code": "def half(x): return x / 2", "test_imports": ["import math"]}
+    problem = problem_of({**row, "test_list": ["assert math.isclose(half(math.pi), math.pi / 2)"]})
+    assert problem.prompt.startswith('"""\nHalf.\nassert') and grade(problem, problem.reference).passed
+
+
 @pytest.mark.parametrize(
     ("assertion", "entry_point", "call", "check"),
     [
@@ -138,12 +144,18 @@ def test_problems_are_read_from_files(tmp_path: Path, suffix):
     ("text", "says"),
     [
         ("", "has no problems"),
-        (f"{json.dumps(HUMAN_EVAL)}\n\n{{", "problems.jsonl, line 3 is no JSON object: .* at column 2$"),
-        ("[1]\n", "problems.jsonl, line 1 is no JSON object$"),
+        (f"{json.dumps(HUMAN_EVAL)}\n\n{{", "problems.jsonl, line 3 is no JSON object: .* at column 2; the data are"),
+        ("[1]\n", "problems.jsonl, line 1 is no JSON object; the data are JSON Lines, an object in each line$"),
+        (json.dumps({**MBPP, "text": "\u00e9"}, ensure_ascii=False), "line 1 is not UTF-8: .* at byte 24$"),
         ('{"task_id": 1, "question": "?"}', "line 1 has the fields task_id, question; HumanEval's are"),
         (json.dumps({**HUMAN_EVAL, "test": "def check(:"}), "line 1: its tests are not Python"),
         (json.dumps({**MBPP, "test_list": ["assert 1 == 1"]}), "calls no function"),
         (json.dumps({**MBPP, "test_list": []}), "line 1: it has no tests"),
+        (json.dumps({**MBPP, "test_list": ["assert count(one) == 1", ""]}), "line 1: .* '' is not an assert"),
+        (json.dumps({**MBPP, "test_list": "assert count(one) == 1"}), "line 1: test_list must be a list of texts"),
+        (json.dumps({**MBPP, "test_setup_code": 5}), "line 1: test_setup_code must be a text"),
+        (json.dumps({**HUMAN_EVAL, "entry_point": 5}), "line 1: entry_point must be a text"),
+        (json.dumps({**HUMAN_EVAL, "task_id": None}), "line 1: task_id must be a text or a number"),
         (json.dumps({**MBPP, "test_list": ["count(one) == 1"]}), "is not an assert"),
         (json.dumps({**MBPP, "test_setup_code": "import os, numpy"}), "line 1: its tests import numpy, and"),
         (json.dumps({**HUMAN_EVAL, "test": "x = 1"}), "line 1: it has no tests"),
@@ -152,7 +164,7 @@ def test_problems_are_read_from_files(tmp_path: Path, suffix):
 )
 def test_what_is_no_problem_is_refused(tmp_path: Path, text, says):
     path = tmp_path / "problems.jsonl"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=says):
         problems_from(path)
 

@@ -100,14 +100,19 @@ def plain(value):
         return [plain(one) for one in value]
     if isinstance(value, tuple):
         return {"tuple": [plain(one) for one in value]}
-    if isinstance(value, (set, frozenset)):
-        return {"set": [plain(one) for one in value]}
+    if isinstance(value, (set, frozenset)):  # only the latter may be an element of another, or a key
+        return {"set" if isinstance(value, set) else "frozenset": [plain(one) for one in value]}
     if isinstance(value, dict):
         return {"dict": [[plain(key), plain(one)] for key, one in value.items()]}
     if isinstance(value, (bytes, bytearray)):
         return {"bytes": value.hex()}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
+    fractions, decimal = sys.modules.get("fractions"), sys.modules.get("decimal")  # where the sample has imported them
+    if fractions and type(value) is fractions.Fraction:
+        return {"fraction": [hex(value.numerator), hex(value.denominator)]}
+    if decimal and type(value) is decimal.Decimal:
+        return {"decimal": str(value)}
     return {"object": type(value).__qualname__}
 
 

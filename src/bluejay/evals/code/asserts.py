@@ -12,7 +12,10 @@ from functools import cache
 from types import CodeType
 from typing import Any
 
-PURE = {one.__name__: one for one in (abs, all, any, dict, len, list, max, min, round, set, sorted, str, sum, tuple)}
+PURE = {
+    one.__name__: one
+    for one in (abs, all, any, dict, frozenset, len, list, max, min, round, set, sorted, str, sum, tuple)
+}
 """Functions that a check may apply to plain values."""
 ALLOWED = (
     *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call, ast.keyword),
@@ -35,13 +38,16 @@ class Test:
 
 
 def split_assert(assertion: str | ast.Assert, functions: Sequence[str]) -> Test | None:
-    """An assert statement as a test of the named functions, or None if it cannot be checked from outside.
+    """An assert statement as a test of the named functions, or None if it cannot be checked from outside, as several
+    statements cannot.
 
-    Raises SyntaxError: it is not an assert.
+    Raises SyntaxError: there is no assert.
     """
-    statement = ast.parse(assertion).body[0] if isinstance(assertion, str) else assertion
-    if not isinstance(statement, ast.Assert):
-        raise SyntaxError(f"{ast.unparse(statement)!r} is not an assert")
+    body = ast.parse(assertion).body if isinstance(assertion, str) else [assertion]
+    if not any(isinstance(statement, ast.Assert) for statement in body):
+        raise SyntaxError(f"{assertion!r} is not an assert")
+    if len(body) > 1 or not isinstance(statement := body[0], ast.Assert):
+        return None
     split = Split(functions)
     check = split.visit(ast.Expression(statement.test))
     return Test(tuple(split.calls), ast.unparse(check)) if split.calls and is_pure(check) else None

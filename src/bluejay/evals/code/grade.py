@@ -151,9 +151,11 @@ def score_file(
     known = {one.task_id: one for one in (problems_from(problems) if isinstance(problems, (str, Path)) else problems)}
     found: list[tuple[Problem, str]] = []
     for line, row in rows(samples):
-        name, completion = str(row.get("task_id")), row.get("completion")
+        if missing := [name for name in ("task_id", "completion") if row.get(name) is None]:
+            raise ValueError(f"{samples}, line {line} has no {missing[0]}; a sample has task_id and completion")
+        name, completion = str(row["task_id"]), row["completion"]
         if not isinstance(completion, str):
-            raise ValueError(f"{samples}, line {line} has no completion; a sample has task_id and completion")
+            raise ValueError(f"{samples}, line {line}: completion must be a text; it continues the problem's prompt")
         if name not in known:
             near = get_close_matches(name, known, 1)
             raise ValueError(

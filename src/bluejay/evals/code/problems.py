@@ -24,6 +24,13 @@ STOP_OF_MBPP = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n`
 """A completion of MBPP may define several functions."""
 STOP_OF_CLASS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n@")
 
+JSON_LINES = "the data are JSON Lines, an object in each line"
+TEXTS = ("prompt", "entry_point", "test", "text", "canonical_solution", "code", "test_setup_code")
+LISTS = ("test_list", "test_imports")
+"""Fields of a row that hold a text, and a list of texts."""
+OPTIONAL = ("canonical_solution", "code", "test_setup_code", "test_imports")
+"""Those that may be missing or null."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -130,25 +137,30 @@ def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def object_of(line: bytes, where: str) -> dict[str, Any]:
     """The object in a line of JSON. Raises ValueError: it is none."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise ValueError(f"{where} is no JSON object: {what}") from error
+        raise ValueError(f"{where} is no JSON object: {what}; {JSON_LINES}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{where} is no JSON object")
+        raise ValueError(f"{where} is no JSON object; {JSON_LINES}")
     return row
 
 
 def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:
-    """A problem from a row of HumanEval or of MBPP. Raises ValueError: it has not their fields."""
+    """A problem from a row of HumanEval or of MBPP, sanitized or not. Raises ValueError: it has not their fields, or
+    one is of another type."""
     for needed, convert in (
         (("task_id", "prompt", "entry_point", "test"), of_human_eval),
         (("task_id", "text", "test_list"), of_mbpp),
+        (("task_id", "prompt", "test_list"), of_mbpp),
     ):
         if all(name in row for name in needed):
+            require_types(row, where)
             try:
                 found = convert(row)
-            except (SyntaxError, TypeError, AttributeError) as error:
+            except (SyntaxError, ValueError) as error:
                 raise ValueError(f"{where}: its tests are not Python: {error}") from error
             if not found.tests and not found.in_process:
                 raise ValueError(f"{where}: it has no tests")
@@ -157,8 +169,21 @@ def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:
             return found
     raise ValueError(
         f"{where} has the fields {', '.join(row)}; HumanEval's are task_id, prompt, entry_point, test, and MBPP's "
-        "task_id, text, test_list"
+        "task_id, text or prompt, test_list"
     )
+
+
+def require_types(row: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError where a field that is read is not of its type; the optional ones may be null."""
+    if not isinstance(row["task_id"], str | int):
+        raise ValueError(f"{where}: task_id must be a text or a number")
+    for name, value in row.items():
+        if value is None and name in OPTIONAL:
+            continue
+        if name in TEXTS and not isinstance(value, str):
+            raise ValueError(f"{where}: {name} must be a text")
+        if name in LISTS and not (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)):
+            raise ValueError(f"{where}: {name} must be a list of texts")
 
 
 def not_there(source: str) -> list[str]:
@@ -186,7 +211,7 @@ def of_human_eval(row: Mapping[str, Any]) -> Problem:
         tests=outside if whole else (),
         setup=f"candidate = {entry_point}",
         in_process="" if whole else f"{test}\ncheck({entry_point})",
-        reference=row.get("canonical_solution", ""),
+        reference=row.get("canonical_solution") or "",
         kind="HumanEval",
     )
 
@@ -216,25 +241,26 @@ def names_of(calls: Sequence[str]) -> Iterator[str]:
 
 
 def of_mbpp(row: Mapping[str, Any]) -> Problem:
-    """A problem from a row of MBPP: text, code, test_list, and test_setup_code where there is one.
+    """A problem from a row of MBPP: text, code, test_list, and test_setup_code where there is one; or of its sanitized
+    version: prompt, code, test_list and test_imports.
 
     The prompt is a text with the task and its asserts in quotes, as in InCoder (arXiv 2204.05999, section 4.2).
     """
     listed = list(row["test_list"])
-    setup = row.get("test_setup_code") or ""
+    setup = "\n".join(filter(None, (*(row.get("test_imports") or ()), row.get("test_setup_code"))))
     entry_point = called(listed[0]) if listed else ""
     tests = [split_assert(one, (entry_point,)) for one in listed]
     outside = tuple(one for one in tests if one)
     whole = len(outside) == len(listed)
     return Problem(
         task_id=str(row["task_id"]),
-        prompt='"""\n' + "\n".join((row["text"], *listed)) + '\n"""\n',
+        prompt='"""\n' + "\n".join((row["text" if "text" in row else "prompt"], *listed)) + '\n"""\n',
         entry_point=entry_point,
         tests=outside if whole else (),
         stop=STOP_OF_MBPP,
         setup=setup,
         in_process="" if whole else "\n".join(listed),
-        reference=row.get("code", ""),
+        reference=row.get("code") or "",
         kind="MBPP",
     )
 

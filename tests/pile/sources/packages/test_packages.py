@@ -181,7 +181,10 @@ def test_a_misspelt_package_is_in_no_index_and_the_passwords_of_those_stay_hidde
         PyPI(kind="pypi", name="unheard-of", include=("*",)).units()
 
 
-def test_an_index_out_of_reach(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_out_of_reach(index: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.files["/simple/quiet-words/"] = b'<html><body>Please <a href="/login">log in</a></body></html>'
+    with pytest.raises(ValueError, match=r"index cannot be read: .* lists no package, as a network does that asks for"):
+        PyPI(kind="pypi", name="quiet-words", include=("*",)).units()
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     with pytest.raises(ValueError, match="the Python package index cannot be read"):
         PyPI(kind="pypi", name="quiet-words", include=("*",)).units()
