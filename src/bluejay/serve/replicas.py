@@ -29,10 +29,11 @@ from bluejay.infer.model import Model, load
 from bluejay.machine import free_memory, n_processors, resident_memory
 from bluejay.mistakes import sentence
 from bluejay.progress import say
-from bluejay.serve.api.offered import Catalogue, offer, room_for_models
+from bluejay.serve.api.model_catalogue import Catalogue
+from bluejay.serve.api.offered import offer, room_for_models
 from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
-from bluejay.serve.server import Connection, Server, address, check_keys, listen, prepare_process, serve, spoken
+from bluejay.serve.server import Connection, Server, address, check_keys, end_as, listen, prepare_process, serve, spoken
 from bluejay.serve.settings import ServeSettings
 
 READY, CONNECTION_LOST, FAILED = b"r", b"l", b"f"
@@ -62,11 +63,10 @@ class Replica:
 
 
 def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
-    """Serve models, from `settings.workers` processes, until an interrupt or a termination signal.
+    """Serve models, from `settings.workers` processes, and end as `bluejay.serve.server.serve` does.
 
     `device` and `compiled` are those of `bluejay.infer.model.load`, for several processes those of `devices_of`. Raises
-    as these, `bluejay.serve.api.offered.offer` and `bluejay.serve.server.serve` do, RuntimeError if no replica can
-    start.
+    as these, `bluejay.serve.api.offered.offer` and `serve` do, RuntimeError if no replica can start.
     """
     check_keys(settings)
     if settings.workers == 1:
@@ -82,7 +82,9 @@ def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "au
         os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Supervisor(names, [one.name for one in offered], settings, bound, devices, compiled).run()
+        supervisor = Supervisor(names, [one.name for one in offered], settings, bound, devices, compiled)
+        supervisor.run()
+    end_as(supervisor.signals[0])
 
 
 def opened(names: Sequence[str], settings: ServeSettings, device: str, compiled: bool) -> Model | Catalogue:

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.respond import RETRY_AFTER_SECONDS
 from bluejay.serve.app import create_app
 from bluejay.serve.errors import WAITING, APIError
@@ -56,7 +56,8 @@ KEEP_ALIVE_SECONDS = 75
 def serve(
     served: Model | Catalogue, settings: ServeSettings | None = None, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serve a model, or several, until an interrupt or a termination signal.
+    """Serve a model, or several, until an interrupt, after which it returns, or SIGTERM, after which it raises
+    SystemExit with code 143.
 
     `on_ready` is called with the URL once connections are accepted. Raises OSError, with one sentence, when the address
     is not available, and ValueError for an invalid port.
@@ -66,8 +67,16 @@ def serve(
     with listen(settings.host, settings.port) as bound:
         prepare_process()
         server = Server(create_app(served, settings), address(settings.host, bound), on_ready)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
+        with contextlib.suppress(KeyboardInterrupt):  # a second one, when the server has ended
             server.run(sockets=[bound])
+    end_as(server.first_signal)
+
+
+def end_as(first_signal: int | None) -> None:
+    """End the program, once it has shut down, as `first_signal` asked: an interrupt is how a person ends it; a
+    termination is reported to whoever sent it, by the exit code of a process that the signal ended."""
+    if first_signal == signal.SIGTERM:
+        sys.exit(128 + signal.SIGTERM)
 
 
 def check_keys(settings: ServeSettings) -> None:
@@ -327,6 +336,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.url = url
         self.on_ready = on_ready
+        self.first_signal: int | None = None
+        """The signal that began the shutdown."""
         self.accepting: set[asyncio.Task] = set()
         """Tasks that set up accepted connections; asyncio itself keeps only weak references to them."""
         self.unready = self.settings.unready
@@ -338,12 +349,13 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers, and
-        after a second one not at all: they end with an error event. (uvicorn would cut the connections.)"""
+        after a second one not at all: they end with an error event. (uvicorn would cut the connections, and send itself
+        the signal again afterwards, which would skip what other code does at the end.)"""
         self.models.draining = True
         if sig == signal.SIGINT:
             self.unready, self.drain = 0.0, 0.0 if self.should_exit else min(INTERRUPT_DRAIN_SECONDS, self.drain)
         if not self.should_exit:
-            super().handle_exit(sig, frame)
+            self.should_exit, self.first_signal = True, sig
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce the URL."""

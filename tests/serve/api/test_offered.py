@@ -20,7 +20,8 @@ from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model, load
 from bluejay.infer.needs import INSIDE, MODEL
 from bluejay.serve.api import offered as offering
-from bluejay.serve.api.offered import Catalogue, offer, room_for_models
+from bluejay.serve.api.model_catalogue import Catalogue
+from bluejay.serve.api.offered import offer, room_for_models
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE, eventually
 

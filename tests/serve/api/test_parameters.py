@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from typing_extensions import get_type_hints, is_typeddict
 
 from bluejay.infer.params import SamplingParams
+from bluejay.serve.api import other_servers
 from bluejay.serve.api.chat import ChatRequest
 from bluejay.serve.api.completions import CompletionRequest
 from bluejay.serve.errors import APIError, invalid_body
@@ -28,7 +29,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-names = st.sampled_from([*CompletionRequest.model_fields, *ChatRequest.model_fields]) | st.text(max_size=5)
+known = [*CompletionRequest.model_fields, *ChatRequest.model_fields, *sorted(other_servers.NAMES)]
+names = st.sampled_from(known) | st.text(max_size=5)
 messages = st.fixed_dictionaries({"messages": st.just([{"role": "user", "content": "x"}])})
 
 
@@ -71,7 +73,7 @@ def check(kind, body: dict) -> None:
         ({"best_of": 3, "n": 2}, None),
         ({"best_of": 1, "n": 2}, "best_of is 1; it must be at least n, which is 2"),
         ({"best_of": 3, "stream": True}, "best_of cannot be streamed"),
-        ({"suffix": "", "user": "me", "logprobs": None}, None),
+        ({"suffix": "", "user": "me", "logprobs": None, "reasoning_effort": "none"}, None),
         ({"max_tokens": 0}, None),
     ],
 )

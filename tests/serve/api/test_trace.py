@@ -7,7 +7,7 @@ import pytest
 
 from bluejay.infer.model import Model
 from bluejay.native import native
-from bluejay.serve.api.offered import Catalogue, catalogue_of
+from bluejay.serve.api.model_catalogue import Catalogue, catalogue_of
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from bluejay.tokens import TokenShard
 from bluejay.trace.indexing import index

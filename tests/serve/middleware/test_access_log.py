@@ -78,7 +78,7 @@ def test_a_client_that_disconnects_is_logged_with_status_499(server, log):
             timeout=httpx.Timeout(PATIENCE, read=0.3),
         )
     ask(server, {"prompt": "the", "max_tokens": 100})  # by then the first has been forgotten
-    assert sorted(line["status"] for line in lines(log, 2)) == [200, 499]
+    assert sorted((line["status"], line["complete"]) for line in lines(log, 2)) == [(200, True), (499, False)]
 
 
 def test_a_stream_that_fails_is_logged_with_its_error(server, engine_thread, monkeypatch, log):

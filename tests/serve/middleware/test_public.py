@@ -52,6 +52,8 @@ def test_a_key_is_required(public):
         headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
         refused = httpx.post(f"{public.url}/v1/completions", json=PROMPT, headers=headers)
         assert refused.status_code == 401 and code(refused) == "invalid_api_key"
+        told = "the key that was sent is none of this server's API keys" if key else "this server requires one of its"
+        assert refused.json()["error"]["message"].startswith(told)
         assert refused.headers["www-authenticate"] == "Bearer"
     for path in ("/v1/models", "/v1/completions", "/card", "/openapi.json"):
         assert httpx.get(f"{public.url}{path}").status_code == 401

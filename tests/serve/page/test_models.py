@@ -7,10 +7,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
 from bluejay.infer.model import Model
-from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
+from bluejay.serve.api.model_catalogue import Catalogue, catalogue_of
+from bluejay.serve.api.offered import Offered
 from bluejay.serve.settings import ServeSettings
 from tests.serve.page.test_inside import BIRTH, look_inside, section
-from tests.serve.page.test_run import WORD_BY_WORD, run_button, writing
+from tests.serve.page.test_run import WORD_BY_WORD, run_button, text_of, writing
 from tests.waiting import eventually
 
 PURPOSES = {"tiny": "Continues texts.", "second": "Writes Python functions from their first line."}
@@ -255,6 +256,24 @@ def test_models_that_were_not_known_at_first_are_asked_for_again(open_page, two_
     run_button(page).dblclick()
     expect(page.locator("#report")).to_contain_text(re.compile(r"second · \d tokens?"))
     assert [url.rpartition("?")[2] for url in asked] == ["model=second"]
+
+
+def test_a_run_waits_for_a_model_that_is_still_being_loaded(page, answer_with):
+    answer_with(page, " sat")
+    refused = []
+
+    def refuse_once(route: Route) -> None:
+        if refused:
+            return route.fallback()
+        refused.append(route)
+        route.fulfill(status=503, json={"error": {"message": "it is being loaded", "code": "model_not_ready"}})
+
+    page.route("**/v1/completions", refuse_once)
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("the model ended the text")
+    expect(page.locator("#error")).to_have_text("")
+    assert refused and text_of(page) == "the cat sat"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from bluejay.evals.evaluation_file import Summary, find_summary
-from bluejay.serve.api.offered import Catalogue, Offered
+from bluejay.serve.api.model_catalogue import Catalogue
+from bluejay.serve.api.offered import Offered
 from bluejay.serve.errors import ERRORS, json_response
 
 MAX_CARD_CHARACTERS = 20_000

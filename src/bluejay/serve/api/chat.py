@@ -18,7 +18,7 @@ from bluejay.infer.prompts import maximum
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, JSONRoute, Parameters, unsupported
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.serve.settings import PublicSettings
@@ -114,7 +114,6 @@ class ChatRequest(Parameters):
     prediction: Any = unsupported(None)
     web_search_options: Any = unsupported(None)
     moderation: Any = unsupported(None)
-    reasoning_effort: Any = unsupported("none")
     verbosity: Any = unsupported("medium")
     store: Any = unsupported(False)
     metadata: dict[str, Any] | None = Field(None, description="Accepted and ignored.")

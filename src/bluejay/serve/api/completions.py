@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, JSONRoute, Parameters, is_token_ids, unsupported
 from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import Job

@@ -17,12 +17,12 @@ from bluejay.infer.exceptions import ContextLengthError, InferenceError
 from bluejay.infer.model import Model
 from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
 from bluejay.serve.api.respond import Service, to_api_error
 from bluejay.serve.engine_thread import ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import ERRORS, APIError, json_response
-from bluejay.serve.middleware.access_log import RequestRecord, current_request
+from bluejay.serve.middleware.access_log import CLIENT_LEFT, RequestRecord, current_request
 
 MAX_INPUTS = 2048
 """OpenAI's limit."""
@@ -102,7 +102,7 @@ def router(models: Catalogue) -> APIRouter:
         for at in range(0, len(ids), INPUTS_PER_TURN):
             try:
                 if await request.is_disconnected():
-                    raise APIError(499, "the client went away")
+                    raise APIError(CLIENT_LEFT, "the client went away")
                 async with turn:
                     if models.stopping:
                         raise to_api_error(ServerStopping())

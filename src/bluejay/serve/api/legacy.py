@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import end_of
 from bluejay.infer.samples import Chunk
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import Body, JSONRoute
 from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job

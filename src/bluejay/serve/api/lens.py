@@ -24,7 +24,7 @@ from bluejay.lens.layers import TunedLens
 from bluejay.lens.patching import pair_of, patch
 from bluejay.lens.prediction import look
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
 from bluejay.serve.api.respond import to_api_error, unless_gone
 from bluejay.serve.api.steered import Direction, SteeredRequest, cost, direction, respond

@@ -9,7 +9,8 @@ from typing_extensions import TypedDict
 
 from bluejay.infer.needs import MODEL
 from bluejay.serve.api.logprobs import token_name
-from bluejay.serve.api.offered import Catalogue, Offered
+from bluejay.serve.api.model_catalogue import Catalogue
+from bluejay.serve.api.offered import Offered
 from bluejay.serve.api.parameters import Body, JSONRoute
 from bluejay.serve.errors import ERRORS, APIError, json_response
 

@@ -4,8 +4,8 @@ defaults."""
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Literal, NoReturn
+from collections.abc import Callable, Coroutine, Set
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from bluejay.fields import settings_of
 from bluejay.infer.params import SamplingParams
+from bluejay.serve.api import other_servers
 from bluejay.serve.errors import APIError
 
 MAX_N = 128
@@ -58,9 +59,13 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def nullable(schema: dict[str, Any]) -> None:
-    """Declare in the JSON schema of a body that every parameter with a default, or of an unknown name, accepts null."""
+def nullable(schema: dict[str, Any], body: type["Body"]) -> None:
+    """Declare in the JSON schema of a body that every parameter with a default, or of an unknown name, accepts null,
+    and which parameters of other servers there are."""
     schema["additionalProperties"] = {"type": "null"}
+    if names := "|".join(sorted(body.foreign)):
+        others = {"description": "Of other servers; accepted where it changes no answer of this one."}
+        schema["patternProperties"] = {f"^({names})$": others}
     for name, value in schema.get("properties", {}).items():
         if name not in schema.get("required", ()):
             notes = {key: value.pop(key) for key in ("title", "description", "default") if key in value}
@@ -77,6 +82,8 @@ class Body(BaseModel):
     nearest known one, unless its value is null, because the `openai` package sends such names."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
+    foreign: ClassVar[Set[str]] = frozenset()
+    """The parameters of other servers that are accepted where they change no answer."""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,6 +95,10 @@ class Body(BaseModel):
         for name, value in body.items():
             if value is None:
                 continue
+            if name in cls.foreign:
+                if (hint := other_servers.remedy(name, body)) is not None:
+                    raise PydanticCustomError("unsupported", "{hint}", {"name": name, "hint": hint})
+                continue
             if name not in fields:
                 near = difflib.get_close_matches(name[:100], fields, n=1)
                 hint = f"did you mean {near[0]}?" if near else "leave it out"
@@ -98,7 +109,12 @@ class Body(BaseModel):
                 allowed = " or ".join(json.dumps(one) for one in neutral if one is not None)
                 hint = "leave it out" + (allowed and f" or send {allowed}")
                 raise PydanticCustomError("unsupported", "{hint}", {"name": name, "hint": hint})
-        return {name: value for name, value in body.items() if value is not None}
+        absent = other_servers.ABSENT if cls.foreign else {}
+        return {
+            name: value
+            for name, value in body.items()
+            if value is not None and name not in cls.foreign and (name not in absent or value != absent[name])
+        }
 
 
 def parse_stop(value: Any) -> tuple[str, ...]:
@@ -188,6 +204,8 @@ SamplingBody: Any = create_model("SamplingBody", __base__=Body, **COMMON)
 class Parameters(SamplingBody):
     """The parameters that both kinds of completion have."""
 
+    foreign = other_servers.NAMES
+
     model: str | None = Field(None, description="The id from /v1/models; may be left out.")
     n: int = Field(1, ge=1, le=MAX_N, description=SAMPLING["n"].help)
     stream: bool = Field(False, description="Send each token as a server-sent event; [DONE] ends the stream.")
@@ -199,6 +217,7 @@ class Parameters(SamplingBody):
         Field({}, description=SAMPLING["logit_bias"].help)
     )
     user: str | None = Field(None, description="Accepted and ignored.")
+    reasoning_effort: Any = unsupported("none")
     response_format: ResponseFormat | None = None
     regex: str | None = Field(None, description="A regular expression that the whole answer matches.")
 

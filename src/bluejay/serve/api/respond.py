@@ -22,7 +22,7 @@ from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import DONE, WAITING, APIError, Usage, event, json_response, usage
-from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.access_log import CLIENT_LEFT, current_request
 from bluejay.serve.settings import ServeSettings
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise APIError(499, "the client went away")  # nginx's status for it; nobody is left to read the answer
+            raise APIError(CLIENT_LEFT, "the client went away")  # nobody is left to read it
         return working.result()
     finally:
         working.cancel()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
-from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.model_catalogue import Catalogue
 from bluejay.serve.api.parameters import Body, JSONRoute, is_token_ids
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request

@@ -24,6 +24,9 @@ from bluejay.serve.middleware.rates import Account
 UNLOGGED = ("/healthz", "/readyz", "/metrics")
 """Routes that machines ask every few seconds."""
 
+CLIENT_LEFT = 499
+"""nginx's status for a client that disconnected before the response."""
+
 logger = logging.getLogger("bluejay.requests")
 
 
@@ -51,8 +54,8 @@ class RequestRecord:
     generated_tokens: int = 0
     first_token: float | None = None
     """Seconds from the arrival of the request to its first generated token."""
-    status: int = 499
-    """HTTP status; until there is a response 499, nginx's status for a client that disconnected before it."""
+    status: int = CLIENT_LEFT
+    """HTTP status; until there is a response `CLIENT_LEFT`."""
     complete: bool = False
     """Whether the whole response was handed to the connection."""
     error: str | None = None
@@ -130,7 +133,7 @@ class AccessLog:
                 record.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = record.id
             elif not message.get("more_body"):
-                record.complete = True
+                record.complete = record.status != CLIENT_LEFT
             await send(message)
 
         current_request.set(record)

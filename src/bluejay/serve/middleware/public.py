@@ -66,13 +66,15 @@ class PublicAccess:
                 record.unfinished.add_done_callback(lambda _: self._leave(client))
 
     def _client(self, address: str, headers: Headers) -> str:
-        """The name of the client's key, or its network where no key is required. Raises APIError for a wrong key."""
+        """The name of the client's key, or its network where no key is required. Raises APIError."""
         if self.keys is None:
             return client_network(address)
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        name = self.keys.name(key.strip()) if scheme.lower() == "bearer" else None
+        scheme, _, rest = headers.get("authorization", "").partition(" ")
+        key = rest.strip() if scheme.lower() == "bearer" else ""
+        name = self.keys.name(key)
         if name is None:
-            message = "this server requires one of its API keys, sent as `Authorization: Bearer KEY`"
+            required = "this server requires one of its API keys, sent as `Authorization: Bearer KEY`"
+            message = "the key that was sent is none of this server's API keys, or no longer one" if key else required
             challenge = {"WWW-Authenticate": "Bearer"}
             raise APIError(401, message, type="authentication_error", code="invalid_api_key", headers=challenge)
         return name

@@ -1,4 +1,4 @@
-// The page's access to the server: the API that everyone uses.
+// The page's access to the server.
 
 const LOST = "The connection to the server was lost. Your text is still here; press Run to continue it.";
 
@@ -62,7 +62,7 @@ export async function* events(body, onComment) {
 	}
 }
 
-// Throws an Error whose message is a sentence for the user, with the server's `status` and `code`.
+// Waits for a model until `signal`. Throws an Error with a sentence for the user, the `status` and the `code`.
 export async function request(path, key, body, signal) {
 	const odd = "The API key holds a character that no key has. Enter it again.";
 	if (/[^ -~]/.test(key)) throw Object.assign(new Error(odd), { status: 401 });
@@ -76,8 +76,11 @@ export async function request(path, key, body, signal) {
 	if (ok) return response;
 	const { error } = Object(await response.json().catch(() => null));
 	const { code, message } = Object(error);
-	const refused = status === 401 && key ? " It did not accept your key." : "";
-	const advice = code === "context_length_exceeded" ? " Shorten your text, then run again." : refused;
+	if (signal && code === "model_not_ready") {
+		await new Promise((done) => setTimeout(done, 300));
+		return request(path, key, body, signal);
+	}
+	const advice = code === "context_length_exceeded" ? " Shorten your text." : "";
 	const state = status > 500 || status === 429 ? "is busy or restarting; try again soon" : `answered with status ${status}`;
 	const told = message ? sentence(`${message}`) + advice : `The server ${state}.`;
 	throw Object.assign(new Error(told), { status, code });
@@ -94,7 +97,7 @@ function tokensOf(logprobs) {
 	}));
 }
 
-// Whether a token ends a text: <|endoftext|>, </s>, <eos>.
+// Whether a token ends a text.
 export const endsText = (token) => /^(?:<\|\w+\|>|<\/s>|<eos>)$/.test(token);
 
 const rounded = (logprob) => Math.round(logprob * 1e3) / 1e3;
