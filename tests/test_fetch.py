@@ -174,6 +174,21 @@ def test_a_file_with_another_sha256_is_refused(server: Server) -> None:
     assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
 
 
+@pytest.mark.parametrize(
+    ("name", "is_refused"), [("a.jsonl.gz", True), ("A.TXT", True), ("page", False), ("a.html", False)]
+)
+def test_the_page_of_a_login_is_not_kept_as_a_file(name: str, is_refused: bool, server: Server) -> None:
+    page = server.files[f"/{name}"] = b"\n<!DOCTYPE html><title>Log in</title>"
+    if is_refused:
+        for sha256 in (None, SHA256):
+            with pytest.raises(ValueError, match=f"a web page came in place of {name}: log in"):
+                fetch(f"{server.url}/{name}", sha256)
+        server.files[f"/{name}"] = DATA
+        assert fetch(f"{server.url}/{name}").read_bytes() == DATA
+    else:
+        assert fetch(f"{server.url}/{name}").read_bytes() == page
+
+
 def test_a_file_damaged_in_the_cache_is_downloaded_again(server: Server) -> None:
     server.files["/f"] = DATA
     fetch(f"{server.url}/f", SHA256).write_bytes(DATA[:-1])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bluejay.evals.evaluation_file import identity_at
-from bluejay.model_card import interval, model_card
+from bluejay.model_card import model_card
+from bluejay.model_card.report_sections import interval
 from tests.test_house import ROOT
 
 RELEASED = Path("models/bluejay-nano")
@@ -70,6 +71,8 @@ def test_heads_of_a_run_that_kept_no_models_on_its_way_are_shown(released):
     heads = json.loads((released / "heads.json").read_text())["scores"][-1]
     (released / "heads.json").write_text(json.dumps(heads))
     assert "| model |  |  | 3.2, 0.89 | 1.1, 0.90 |" in model_card(released)
+    (released / "heads.json").write_text(json.dumps(heads | {"identity": "0" * 16}))
+    assert f"The figures in `{released}/heads.json` are of other weights" in model_card(released)
 
 
 def test_a_figure_that_is_no_number_is_a_dash():

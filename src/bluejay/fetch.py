@@ -33,6 +33,13 @@ REFUSED = {
 """Scheme -> the statuses by which a server refuses access, and what gives it."""
 VERSION, LOCK = ".version", ".lock"
 """Suffixes of the files beside a file while it is downloaded: the version of its partial file, and the lock."""
+NO_PAGE = re.compile(
+    r".+\.(jsonl|ndjson|json|csv|tsv|txt|parquet|arrow|pdf|epub|docx|odt|warc|mbox|zip|tar|tgz|gz|bz2|xz|zst)",
+    re.IGNORECASE,
+)
+"""Names of files that are no web pages."""
+PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+"""How a web page begins."""
 SECONDS_OF_SILENCE = 60.0
 """How long a server may send nothing before a request fails."""
 
@@ -127,14 +134,27 @@ def cached_by_hash(sha256: str) -> Path | None:
 
 
 def adopt(fetched: Path, file: Path, sha256: str | None) -> None:
-    """Move a complete download to its place in the cache. Raises ValueError, and removes it, if its sha256 differs."""
+    """Move a complete download to its place in the cache. Raises ValueError, and removes it, if its sha256 differs, or
+    if it is a web page under the name of something else."""
     got = sha256_of(fetched)
+    if got != sha256 and NO_PAGE.fullmatch(file.name) and is_page(fetched):
+        fetched.unlink()
+        raise ValueError(
+            f"a web page came in place of {file.name}: log in where the network or the site asks for it, or name the "
+            "address of the file itself (on GitHub that of the button Raw)"
+        )
     if sha256 is not None and got != sha256:
         fetched.unlink()
         raise ValueError(f"{file.name} has the sha256 {got}, not {sha256}")
     sync(fetched)
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(fetched, file)
+
+
+def is_page(file: Path) -> bool:
+    """Whether a file begins as a web page does."""
+    with file.open("rb") as opened:
+        return PAGE.match(opened.read(1024)) is not None
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Run:
         self.launched: deque[Launched] = deque()
         self.flags: tuple[bool, ...] = (False, False, False)
         """Whether any process was stopped, failed to save, or has waited long enough since it saved."""
-        self.settled = 0.0
+        self.settled, self.clock = 0.0, time.monotonic
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))
         inputs = {f"data.train.{number}": source.content() for number, source in enumerate(sources)}
         inputs |= {} if recipe.init is None else {"init": hash_of_model(recipe.init)}
@@ -201,6 +201,7 @@ class Run:
             profiler(self.directory / "profile", profile and self.world.is_main) as trace,
             contextlib.closing(ReadAhead(self.read, self.world.device.type == "cuda")) as ahead,
         ):
+            self.clock = watchdog.clock
             while self.state.step < recipe.steps:
                 problem = self.step(ahead, watchdog, report, bool(signals))
                 if trace is not None:
@@ -254,7 +255,7 @@ class Run:
     def step(self, ahead: ReadAhead, watchdog: Watchdog, report: Reporter, stopped: bool) -> str | None:
         """Take one step; on a device that is not waited for, the figures of the step before are read then. Returns the
         reason if the step that they are of was skipped, else None."""
-        began = time.monotonic()
+        began = self.clock()
         settings, step = self.recipe.train, self.state.step + len(self.launched)
         watchdog.doing(f"the batch of step {step + 1}")
         batch = ahead.batch(step + self.state.batches_skipped)
@@ -282,7 +283,7 @@ class Run:
             problem = spike_reason(gradient, one.state, self.recipe.guard)
             if problem is not None:
                 self.say(f"WARNING: step {self.state.step + 1:,} is skipped: {problem}")
-            now = time.monotonic()
+            now = self.clock()
             seconds, self.settled = now - max(one.began, self.settled), now
             state = advance(self.state, gradient, problem, self.recipe.guard)
             self.state = dataclasses.replace(state, seconds=state.seconds + seconds)

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.checkpoint import checkpoints as checkpoint
+from bluejay.train.checkpoint import writer
 from bluejay.train.checkpoint.checkpoints import (
     Checkpoints,
     find_checkpoints,
@@ -86,7 +86,7 @@ def test_what_is_loaded_is_what_was_there_although_training_went_on(trainee, tmp
 
 
 def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "MAX_FILE_BYTES", 5000)
+    monkeypatch.setattr(writer, "MAX_FILE_BYTES", 5000)
     checkpoints = make(tmp_path, trainee, 1)
     [path] = find_checkpoints(checkpoints.directory)
     files = sorted(path.iterdir())
@@ -289,7 +289,7 @@ def test_what_is_damaged_on_a_disk_and_whole_in_object_storage_is_fetched_again(
 def test_with_object_storage_the_processes_of_each_host_check_all_files_of_its_disk(
     objects, trainee, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(checkpoint, "MAX_FILE_BYTES", 5000)
+    monkeypatch.setattr(writer, "MAX_FILE_BYTES", 5000)
     settings = Checkpoint(storage="s3://bucket/run")
     made = Checkpoints(tmp_path / "one", settings)
     made.save(state(1), trainee.model, trainee.optimizer)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 
 import pytest
 
@@ -70,6 +71,27 @@ def test_a_field_that_recipes_got_since_counts_as_its_default(state, tmp_path):
     saved["train"]["warmth"] = 3
     with pytest.raises(ValueError, match=r"holds a run of another version: unknown key train\.warmth"):
         check_same_run(dataclasses.replace(state, recipe=saved), state, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            "--data.mask_documents=false",
+            "holds a run with data.mask_documents true, not false; give the new run another",
+        ),
+        ("--model.n_ctx=64", "holds a run without model.n_ctx, not with 64; give"),
+        ("--model={ n_layer = 2, d_model = 32 }", "holds a run with model.n_head 2, not without; give"),
+        (
+            "--train.tokens=2560",
+            "holds a run of 40 steps, which may get more, but not fewer, such as 20; the same command with --export N",
+        ),
+    ],
+)
+def test_what_differs_is_said_as_a_recipe_has_it(change, says, state, recipe_file, load_recipe, tmp_path):
+    wanted = dataclasses.replace(state, recipe=dataclasses.asdict(load_recipe(recipe_file, change)))
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_same_run(state, wanted, tmp_path)
 
 
 def test_another_tokenizer_is_another_run(state, tmp_path):

@@ -253,3 +253,9 @@ def test_a_conversation_that_gives_several_texts_is_held_out_or_trained_on_as_a_
     assert not {one.row for one in learnt} & {one.row for one in held_out}
     assert not {tuple(one.ids) for one in learnt} & {tuple(one.ids) for one in held_out}
     assert {one.row for one in held_out}
+
+
+def test_how_much_of_an_epoch_is_padding_is_said(tmp_path, byte_tokenizer, capsys):
+    path = written(tmp_path / "p.jsonl", [("ab", "cd"), ("e", "f")])  # five tokens and three, with their ends
+    PackedExamples(path, 16, byte_tokenizer, prompt_weight=0.0)
+    assert "2 examples in 1 sequence; one epoch is 16 tokens, 50% of them padding" in capsys.readouterr().err

@@ -47,3 +47,15 @@ def test_a_model_whose_checkpoints_are_gone_is_not_replaced_without_a_word(recip
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     train(load_recipe(recipe_file, "--train.tokens", "384"))
     assert "run/model is left: training begins anew and replaces it at the end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "a/", "/"])
+def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(name, recipe_file, tmp_path, monkeypatch, capsys):
+    recipe_file.write_text(recipe_file.read_text().replace(f'output = "{tmp_path}/run"', ""))
+    monkeypatch.chdir(tmp_path / "tokens")
+    before = sorted(tmp_path.rglob("*"))
+    for target in (recipe_file, "train.bin"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", str(target), "--name", name])
+        assert f"name is {name!r}, which cannot be the name of a folder in runs/" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch.distributed as dist
 
-from bluejay.train.distributed.watchdog import STUCK, Heartbeat, start_watchdog, verdict
+from bluejay.train.distributed.watchdog import STUCK, Heartbeat, Watchdog, start_watchdog, verdict
 from tests.waiting import PATIENCE
 
 
@@ -36,6 +36,18 @@ def test_a_run_that_moves_is_left_alone():
         for number in range(25):
             watchdog.doing(f"step {number}")
             time.sleep(0.1)
+
+
+def test_a_night_that_a_run_was_suspended_is_no_time_of_a_step(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("bluejay.train.distributed.watchdog.time.monotonic", lambda: now)
+    watchdog = Watchdog(minutes=15)
+    began = watchdog.clock()
+    now += 8 * 3600
+    assert 0 < watchdog.clock() - began <= watchdog.interval and watchdog.began == now
+    ended = watchdog.clock()
+    now += 7.0  # a slow step
+    assert watchdog.clock() - ended == 7.0
 
 
 def meet(behaviour: str) -> None:

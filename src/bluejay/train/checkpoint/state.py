@@ -120,8 +120,13 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
         differ = [key for key in differ if not key.startswith(("train.tokens", "train.schedule."))]
     key = next(iter(differ), None)
     advice = "give the new run another directory with --output, or remove that one"
+    if key == "train.tokens" and now.steps < before.steps:
+        raise ValueError(
+            f"{directory} holds a run of {before.steps:,} steps, which may get more, but not fewer, such as "
+            f"{now.steps:,}; the same command with --export N writes the model after step N, if that has a checkpoint"
+        )
     if key is not None:
-        raise ValueError(f"{directory} holds a run with {key} {old.get(key)}, not {new.get(key)}; {advice}")
+        raise ValueError(f"{directory} holds a run {difference(key, old.get(key), new.get(key))}; {advice}")
     if saved.tokenizer != wanted.tokenizer:
         raise ValueError(f"{directory} holds a run with another tokenizer; its corpus was built anew since")
     changed = next((name for name in saved.inputs if saved.inputs[name] != wanted.inputs.get(name)), None)
@@ -134,6 +139,14 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
         )
     if changed is not None:
         raise ValueError(f"{directory} holds a run whose {changed} had another content; it was changed since; {advice}")
+
+
+def difference(key: str, before: object, now: object) -> str:
+    """How a field of a run differs from that of a recipe, as the end of a sentence; None stands for a field that is not
+    given."""
+    if before is None:
+        return f"without {key}, not with {recipes.as_json(now)}"
+    return f"with {key} {recipes.as_json(before)}, not {'without' if now is None else recipes.as_json(now)}"
 
 
 def flatten(values: object, prefix: str = "") -> dict[str, object]:

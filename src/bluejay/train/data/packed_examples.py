@@ -22,7 +22,7 @@ import numpy as np
 
 from bluejay.chat_template import Chat
 from bluejay.files import unnested
-from bluejay.progress import progress, say
+from bluejay.progress import counted, progress, say
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.content import hash_of_arrays
 from bluejay.train.data.encoding import Encoded, encode_conversation, encode_pair
@@ -114,8 +114,10 @@ class PackedExamples:
         self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
         self.asked = [one.has_prompt for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
-        epoch = f"one epoch is {len(self) * length:,} tokens"
-        say(f"{path}: {len(encoded):,} {part.value}examples in {len(self):,} sequences; {epoch}")
+        filled = sum(map(len, self.tokens)) / (len(self) * length)
+        epoch = f"one epoch is {len(self) * length:,} tokens, {1 - filled:.0%} of them padding"
+        examples = counted(len(encoded), f"{part.value}example")
+        say(f"{path}: {examples} in {counted(len(self), 'sequence')}; {epoch}")
 
     def __len__(self) -> int:
         return len(self.packed)

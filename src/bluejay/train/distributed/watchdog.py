@@ -51,6 +51,7 @@ class Watchdog:
         self.interval = min(5.0, self.limit / 10)
         self.process = f"process {rank} on {socket.gethostname()}, pid {os.getpid()}"
         self.began, self.what, self.beat = time.monotonic(), "starting", 0
+        self.seen, self.suspended, self.lock = self.began, 0.0, threading.Lock()
         self.main, self.stopped = threading.get_ident(), threading.Event()
         self.store = connect_store() if size > 1 else None
 
@@ -58,16 +59,24 @@ class Watchdog:
         """Report progress: training begins the activity `what`."""
         self.began, self.what = time.monotonic(), what
 
+    def clock(self) -> float:
+        """Seconds of an arbitrary clock that stands still while the process is suspended for long, by Ctrl-Z, in a
+        debugger or with its container: while its threads do not run, for many of the intervals in which one does."""
+        with self.lock:
+            now = time.monotonic()
+            if (gap := now - self.seen) > 10 * self.interval:
+                self.suspended += gap - self.interval
+                self.began = now
+            self.seen = now
+            return now - self.suspended
+
     def watch(self) -> None:
         """Until stopped: publish heartbeats, and end the process when progress stops."""
         self.publish()
-        woken = time.monotonic()
         while not self.stopped.wait(self.interval):
-            if time.monotonic() - woken > 10 * self.interval:
-                self.began = time.monotonic()  # the process was suspended, in a debugger or by Ctrl-Z
-            woken = time.monotonic()
+            self.clock()
             self.publish()
-            if woken - self.began > self.limit:
+            if time.monotonic() - self.began > self.limit:
                 self.end()
 
     def heartbeat(self) -> Heartbeat:

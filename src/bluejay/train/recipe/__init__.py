@@ -1,9 +1,7 @@
 """The recipe of a training run: every setting with its meaning and unit."""
 
 import dataclasses
-import itertools
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,113 +12,14 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
 from bluejay.recipe import STRICT, NotEmpty, PathText
-from bluejay.tokens import corpus_of, shards_named
+from bluejay.train.recipe.data_table import EXAMPLES as EXAMPLES
+from bluejay.train.recipe.data_table import Count, Data, NotNegative
+from bluejay.train.recipe.data_table import Mixture as Mixture
+from bluejay.train.recipe.data_table import is_examples as is_examples
 from bluejay.train.schedule import Schedule
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, lt=2**63)]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """One training set and its share of the mixture."""
-
-    __pydantic_config__ = STRICT
-    shards: PathText | tuple[PathText, ...]
-    """Prefix of a `.bin` and an `.idx` file; a pattern ("c/tokens/train-*") or list of prefixes, which are one set; or
-    a file of examples: JSON lines, a JSON array, CSV or Parquet."""
-    weight: NotNegative = 1.0
-    """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
-    changes: tuple[tuple[float, NotNegative], ...] = ()
-    """Later weights as pairs (fraction of the run after which it applies, weight): [[0.8, 5.0], [0.9, 0.0]]."""
-    masked: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Documents of the shards, by their numbers from 0, whose tokens have no loss. They stay in their batches, so that
-    all else is trained as without this."""
-
-    def __post_init__(self) -> None:
-        shares, weights = [0.0, *(share for share, _ in self.changes)], [self.weight, *(w for _, w in self.changes)]
-        if not all(a < b < 1 for a, b in itertools.pairwise(shares)):
-            raise ValueError(f"data.train: the changes of {self.shards} are not in order between 0 and 1 of the run")
-        if not min(weights) >= 0 or not max(weights) > 0:
-            raise ValueError(f"data.train: {self.shards} has a weight below 0, or none above 0")
-        if not self.names or (len(self.names) > 1 and any(map(is_examples, self.names))):
-            raise ValueError("data.train: a list names token shards; each file of examples is a set of its own")
-        if self.masked and is_examples(self.names[0]):
-            raise ValueError(f"data.train: masked names documents of token shards, and {self.names[0]} has examples")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """`shards` as a tuple, also where it is a single name."""
-        return (self.shards,) if isinstance(self.shards, str) else self.shards
-
-    @property
-    def prefixes(self) -> list[str]:
-        """The shards, or the file of examples. Raises FileNotFoundError if no shard fits a pattern."""
-        return [prefix for name in self.names for prefix in ([name] if is_examples(name) else shards_named(name))]
-
-    def weight_at(self, share: float) -> float:
-        """The weight after a fraction `share` of the run."""
-        return [self.weight, *(weight for at, weight in self.changes if at <= share)][-1]
-
-
-EXAMPLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet (also with .gz, .bz2, .xz or .zst behind)"
-"""The ends of the names of files of examples."""
-COLUMNS = (("messages",), ("prompt", "completion"), ("user", "assistant"), ("text",))
-"""The parts of an example that `data.columns` can name together."""
-EXAMPLES_NAME = re.compile(r".*\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
-
-
-def is_examples(shards: str) -> bool:
-    """Whether a set is a file of examples, prompts with their completions or conversations; else it is a shard."""
-    return EXAMPLES_NAME.fullmatch(shards) is not None
-
-
-@dataclass(frozen=True)
-class Data:
-    """The training and held-out data."""
-
-    __pydantic_config__ = STRICT
-    train: tuple[Mixture, ...]
-    """The training sets; sequences are drawn from them in proportion to their weights."""
-    valid: PathText | None = None
-    """Held-out data: prefix of a shard, or a file of examples. Default: those of the first of `train`, which are the
-    shard `valid` of its corpus, or one example in twenty, on which the run does not train."""
-    sequence_length: Count = 512
-    """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
-    mask_documents: bool = True
-    """Whether attention stays within a document where a sequence holds several; in an example it always does."""
-    prompt_weight: float = 0.0
-    """Loss weight of a prompt token in examples, from 0 to 1; tokens of answers have weight 1."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Columns of files of examples whose names are not known: { prompt = "...", completion = "..." } for plain text,
-    { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }; beside
-    user or messages also system. A dot leads into an object: { text = "data.text" }."""
-    chat_template: PathText | None = None
-    """A Jinja file with the chat template that conversations are written with. Default: the model's own."""
-    tokenizer: PathText | None = None
-    """A `tokenizer.json` or "gpt2". Default: the tokenizer of `init`, otherwise the one in the corpus directory."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.prompt_weight <= 1:
-            raise ValueError(f"data.prompt_weight is {self.prompt_weight}; it must be from 0 to 1")
-        parts = set(self.columns) - ({"system"} if {"user", "messages"} & set(self.columns) else set())
-        if self.columns and parts not in map(set, COLUMNS):
-            forms = " or ".join(" and ".join(form) for form in COLUMNS) + " (with user or messages also system)"
-            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms}")
-
-    @property
-    def held_out(self) -> str:
-        """`valid` if given, else its default."""
-        first = self.train[0].names[0]
-        return self.valid or (first if is_examples(first) else str(corpus_of(first) / "tokens" / "valid"))
-
-    @property
-    def tokenizer_path(self) -> str | None:
-        """`tokenizer` if given, else the corpus directory of the first shard; None if there are only examples."""
-        prefixes = (part.names[0] for part in self.train)
-        return self.tokenizer or next((str(corpus_of(name)) for name in prefixes if not is_examples(name)), None)
 
 
 @dataclass(frozen=True)
@@ -338,8 +237,9 @@ class TrainRecipe:
 
     @property
     def directory(self) -> Path:
-        """Directory of the run's checkpoints, metrics and model."""
-        return Path(self.output or f"runs/{self.name}")
+        """Directory of the run's checkpoints, metrics and model. Raises ValueError as `directory_of` does; such recipes
+        can be read all the same, because older versions began runs by them."""
+        return directory_of(self.name, self.output)
 
     @property
     def steps(self) -> int:
@@ -398,3 +298,14 @@ class TrainRecipe:
             for name in names:
                 del table[name]
         return values
+
+
+def directory_of(name: str, output: str | None) -> Path:
+    """The directory of a run: `output`, by default runs/NAME. Raises ValueError if that would not be a folder of this
+    name in runs/."""
+    if output is None and (name == ".." or Path(name).name != name):
+        raise ValueError(
+            f"name is {name!r}, which cannot be the name of a folder in runs/; give one without separators, and a "
+            'folder elsewhere as output, as in output = "runs/group/small"'
+        )
+    return Path(output or f"runs/{name}")
