@@ -237,6 +237,7 @@ double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
 NB_MODULE(_native, m) {
     using namespace bluejay;
     nb::set_leak_warnings(false);  // a model may live until the interpreter ends
+    m.attr("sources") = BLUEJAY_SOURCES;
     m.def("isas", [] {
         std::vector<std::string> names;
         for (const Kernels* kernels : available()) names.emplace_back(kernels->name);

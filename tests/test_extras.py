@@ -6,6 +6,7 @@ import runpy
 import shlex
 import sys
 import tomllib
+import types
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def test_without_the_native_engine_its_absence_is_told_by_its_reason(monkeypatch
     monkeypatch.delitem(sys.modules, "bluejay._native", raising=False)
     found = runpy.run_path(native.__file__)
     assert found["native"] is None and found["absent"].startswith(why)
+
+
+def test_an_engine_of_other_sources_than_those_of_the_checkout_is_not_used(monkeypatch, tmp_path):
+    """As after `git pull` without `make`. An installed package has no sources to compare."""
+    root = Path(__file__).parents[1]
+    assert getattr(native.native, "sources", None) in (None, native.hash_of(root / "native"))  # as CMake computes it
+    older = types.SimpleNamespace(sources="of another day")
+    monkeypatch.setitem(sys.modules, "bluejay._native", older)
+    found = runpy.run_path(native.__file__)
+    assert found["native"] is None and found["absent"].startswith("was compiled from other sources than those in")
+    (tmp_path / "native").mkdir()
+    for name in ("module.cpp", "CMakeLists.txt"):
+        (tmp_path / "native" / name).touch()
+    for package, is_outdated in (("src/bluejay", True), ("site-packages/bluejay", False), ("a/src/bluejay", False)):
+        assert native.is_outdated(older, tmp_path / package) == is_outdated
 
 
 def test_the_engine_is_compiled_by_a_command_where_the_source_is_known(monkeypatch):

@@ -16,6 +16,7 @@ from bluejay import recipe as recipes
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.machine import processor
+from bluejay.own_text import corpus, sizes
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard, TokenWriter
@@ -23,6 +24,7 @@ from bluejay.train.checkpoint.owner import owned
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.runs import read_run
+from tests.pile.sources.formats.office.files import opendocument
 from tests.pile.sources.io.test_open import forbid
 from tests.pile.sources.test_folder import corpus_of, texts_of
 from tests.pile.steps.test_hold_out import prose
@@ -38,7 +40,7 @@ def book() -> str:
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(own_text, "SIZES", own_text.SIZES[:1])
+    monkeypatch.setattr(sizes, "SIZES", sizes.SIZES[:1])
     return tmp_path
 
 
@@ -131,7 +133,7 @@ def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(b
     said = capsys.readouterr()
     assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
     assert "xz -9" in said.out and bluejay.load("runs/a/model").generate("1.", max_tokens=2)
-    assert recipes.load(TrainRecipe, Path("runs/a/train.toml")).steps >= own_text.LEAST_STEPS / 2
+    assert recipes.load(TrainRecipe, Path("runs/a/train.toml")).steps >= sizes.LEAST_STEPS / 2
 
 
 def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, capsys):
@@ -158,17 +160,17 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     shutil.copytree("data/a", "data/c")
     refused(["train", "data/c", "--name", "a"], "runs/a holds a run of another text", capsys)
     Path("runs/a/train.toml").unlink()
-    corpus = Path("data/a/tokens/train.bin").read_bytes()
+    tokens = Path("data/a/tokens/train.bin").read_bytes()
     for text in ("a.txt", "data/a"):
         refused(["train", text], "runs/a holds a run already; give this one a --name", capsys)
     force = ["train", "b.txt", "--minutes", "0.0001", "--name", "a", "--force"]
     with owned(Path("runs/a")):
         refused(force, "runs/a is in use by", capsys)
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
-    assert Path("data/a/tokens/train.bin").read_bytes() == corpus
+    assert Path("data/a/tokens/train.bin").read_bytes() == tokens
     main(force)
     assert Path("runs/a/model/model.safetensors").read_bytes() != before
-    assert Path("data/a/tokens/train.bin").read_bytes() != corpus
+    assert Path("data/a/tokens/train.bin").read_bytes() != tokens
     capsys.readouterr()
     main([*force[:-1], "--json"])
     said = capsys.readouterr()
@@ -179,10 +181,10 @@ def test_too_little_memory_for_a_trial_is_one_sentence(here, monkeypatch):
     def no_memory(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(own_text, "Run", no_memory)
-    recipe = own_text.training_recipe(Path("none"), "a", None, 2, 64, 1_000_000)
+    monkeypatch.setattr(sizes, "Run", no_memory)
+    recipe = sizes.training_recipe(Path("none"), "a", None, 2, 64, 1_000_000)
     with pytest.raises(ValueError, match="the device has too little memory"):
-        own_text.speed_of(recipe, 1.0)
+        sizes.speed_of(recipe, 1.0)
 
 
 def test_a_folder_that_cannot_be_read_is_said_before_anything_is_written(here, monkeypatch):
@@ -190,10 +192,10 @@ def test_a_folder_that_cannot_be_read_is_said_before_anything_is_written(here, m
         Path(name).parent.mkdir(parents=True)
         Path(name).write_text("text")
     forbid(monkeypatch, here / "notes/.c")
-    assert own_text.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
+    assert corpus.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
     forbid(monkeypatch, here / "notes/a")
     with pytest.raises(ValueError, match="notes/a cannot be read: Permission denied"):
-        own_text.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
+        corpus.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
 
 
 def test_a_text_that_is_none_or_too_little_is_said_and_leaves_no_run(here, byte_tokenizer, capsys):
@@ -203,7 +205,7 @@ def test_a_text_that_is_none_or_too_little_is_said_and_leaves_no_run(here, byte_
     with TokenWriter(Path("tokens/train"), byte_tokenizer.vocab_size) as writer:
         writer.add([1] * 300)
     with pytest.raises(ValueError, match="the text gives 300 tokens, too few to train on; give more text, and --force"):
-        own_text.sized(Path(), Path("runs/b"), "b", None, 60.0)
+        sizes.sized(Path(), Path("runs/b"), "b", None, 60.0)
 
 
 def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
@@ -217,12 +219,12 @@ def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
 def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
     Path("notes").mkdir()
     Path("notes/a.txt").write_text("text")
-    path = own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False)
+    path = corpus.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False)
     values = recipes.plain(recipes.load(PileRecipe, path))
     values["component"][0]["source"][0] |= {"exclude": [], "max_bytes": 10**9}  # as they once were
     recipes.save(recipes.check(PileRecipe, values, "test"), path)
     before = path.read_bytes()
-    assert own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before
+    assert corpus.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before
 
 
 @pytest.mark.slow
@@ -230,7 +232,7 @@ def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, by
     Path("a.txt").write_text(book)
     Path("b.png").write_bytes(bytes(10))
     main(["train", ".", "--name", "me [1]", "--minutes", "0.0001"])
-    assert "left out: 1 (1 binary); data/me-1/documents/skipped.parquet" in capsys.readouterr().err
+    assert "left out: 1; data/me-1/documents/skipped.parquet lists them\n  1, b.png: binary" in capsys.readouterr().err
     model = Path("runs/me [1]/model/model.safetensors").read_bytes()
     Path("data/me-1.partial").mkdir()
     Path("data/me-1.partial/left.json").write_text("{}")  # by a build that was killed
@@ -242,19 +244,21 @@ def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, by
         assert {url.partition("#")[0] for url in urls} == {str(here / "a.txt")}
 
 
-def test_what_was_left_out_of_a_text_is_said(here, byte_tokenizer_folder, capsys):
+def test_what_was_left_out_of_a_text_is_said(here, byte_tokenizer_folder, capsys, monkeypatch):
     Path("notes").mkdir()
-    Path("notes/a.txt").write_text("text")
-    for name in ("b.png", "c.png"):
-        Path("notes", name).write_bytes(bytes(10))
-    Path("notes/d.txt").write_text(" ")
+    table, binary = opendocument("", kind="spreadsheet"), bytes(10)
+    for name, content in {"a.txt": b"text", "b.png": binary, "c.png": binary, "d.txt": b" ", "e.ods": table}.items():
+        Path("notes", name).write_bytes(content)
     built = corpus_of(Path("notes"), byte_tokenizer_folder)
     capsys.readouterr()
-    own_text.say_skipped(built)
-    listed = "data/notes/documents/skipped.parquet"
-    said = capsys.readouterr().err
-    assert said == f"files or records that were left out: 3 (2 binary, 1 empty); {listed} lists them\n"
-    assert pq.read_table(listed).num_rows == 3
+    corpus.say_skipped(built)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "files or records that were left out: 4; data/notes/documents/skipped.parquet lists them"
+    assert said[1] == "  2 such as b.png: binary"
+    assert sorted(said[2:]) == ["  1, d.txt: empty", "  1, e.ods: a spreadsheet; save it as CSV"]
+    monkeypatch.setattr(corpus, "MOST_REASONS", 1)
+    corpus.say_skipped(built)
+    assert capsys.readouterr().err.splitlines()[1:] == ["  2 such as b.png: binary", "  2 for other reasons"]
 
 
 def test_a_table_without_texts_is_told_how_it_is_learnt(here, capsys):
@@ -290,7 +294,7 @@ def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):
 
 def test_the_name_and_the_folder_of_a_run_may_be_numbers(here, monkeypatch):
     asked = []
-    monkeypatch.setattr(own_text, "write_corpus_recipe", lambda *given: asked.append(given) or Path("none.toml"))
+    monkeypatch.setattr(corpus, "write_corpus_recipe", lambda *given: asked.append(given) or Path("none.toml"))
     Path("a.txt").write_text("text")
     for option in ("--name", "--output"):
         with pytest.raises(FileNotFoundError, match=r"none\.toml"):
@@ -315,12 +319,12 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
     """The learning rate rises first, if only for a step: in the recipe of the first part and in that of the whole."""
     Path("book.txt").write_text(book)
     save_model(tiny_model.gpt, tiny_model.tokenizer, here / "base")
-    recipe = own_text.write_corpus_recipe(Path("book.txt"), Path("runs/book"), "base", False)
-    corpus = own_text.build(recipes.load(PileRecipe, recipe)).directory
-    monkeypatch.setattr(own_text, "speed_of", lambda recipe, seconds: tokens_per_second)
-    first = own_text.sized(corpus, Path("runs/book"), "book", "base", 60.0)
-    trained = own_text.Trained(Path("model"), first.steps, 60.0, HeldOutLoss(1.0, 1.0, {}))
-    for part in (first, own_text.with_cooldown(first, trained, corpus, 20.0)):
+    recipe = corpus.write_corpus_recipe(Path("book.txt"), Path("runs/book"), "base", False)
+    built = corpus.build(recipes.load(PileRecipe, recipe)).directory
+    monkeypatch.setattr(sizes, "speed_of", lambda recipe, seconds: tokens_per_second)
+    first = sizes.sized(built, Path("runs/book"), "book", "base", 60.0)
+    trained = sizes.Trained(Path("model"), first.steps, 60.0, HeldOutLoss(1.0, 1.0, {}))
+    for part in (first, sizes.with_cooldown(first, trained, built, 20.0)):
         assert 1 <= part.train.schedule.warmup * part.steps <= max(2, 0.04 * part.steps)
         recipes.save(part, Path("part.toml"))
         assert recipes.load(TrainRecipe, Path("part.toml")) == part

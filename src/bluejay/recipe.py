@@ -70,7 +70,7 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         advice = "write it first, best from a copy of one that `bluejay recipes` lists"
-        raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
+        raise FileNotFoundError(f"no recipe at {path.absolute()}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

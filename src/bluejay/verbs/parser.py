@@ -17,6 +17,19 @@ TEXTS = ("prompt", "text")
 """The arguments of verbs that are texts, which may be several words."""
 KINDS = {int: "a whole number", float: "a number", pair: "TOKEN=NUMBER"}
 """Types of options, and what a value of each is called."""
+OTHER_NAMES = {
+    **dict.fromkeys(("chat", "run", "complete", "infer", "predict", "repl"), "generate"),
+    **dict.fromkeys(("finetune", "fine-tune", "fit"), "train"),
+    **dict.fromkeys(("test", "bench", "benchmark"), "eval"),
+    **dict.fromkeys(("download", "get", "fetch"), "pull"),
+    **dict.fromkeys(("upload", "publish"), "push"),
+    **dict.fromkeys(("quantize", "export"), "convert"),
+    **dict.fromkeys(("show", "inspect"), "info"),
+    **dict.fromkeys(("web", "ui", "start"), "serve"),
+    **dict.fromkeys(("build", "tokenize", "prepare"), "pile"),
+    "init": "new",
+}
+"""What other programs call a verb -> the verb."""
 MOST_CHARACTERS = 2_000
 """A longer mistake quotes a value of a file that is far too long; its middle is left out."""
 
@@ -55,7 +68,9 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            if not (near := difflib.get_close_matches(str(value), [str(one) for one in action.choices or ()], 1)):
+            choices = [str(one) for one in action.choices or ()]
+            known = [name for name in (OTHER_NAMES.get(value),) if name in choices]
+            if not (near := known or difflib.get_close_matches(str(value), choices, 1)):
                 raise
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}; did you mean {near[0]}?") from error
 
@@ -87,8 +102,9 @@ def refuse(words: list[str], parser: argparse.ArgumentParser) -> NoReturn:
     if name.startswith("-") and what in (one.dest.rstrip("s") for one in parser._actions if not one.option_strings):
         advice = f"; the {what} is given without {name}"
     elif name.startswith("-"):
-        near = difflib.get_close_matches(name, parser._option_string_actions, 1)
-        advice = "".join(f"; did you mean {option}?" for option in near)
+        options = {option.strip("-"): option for option in parser._option_string_actions}
+        near = difflib.get_close_matches(name.strip("-"), options, 1)
+        advice = "".join(f"; did you mean {options[option]}?" for option in near)
     elif any(one.dest in TEXTS for one in parser._actions):
         advice = "; a text of several words stands between quotes"
     fail(f"unrecognized arguments: {' '.join(words)}{dashed_file(words) or advice} (see {parser.prog} --help)")

@@ -53,8 +53,9 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
         raise ValueError("--minutes and --force are for a text; train.tokens is the length of a recipe's run")
     if options.export is not None and options.profile:
         raise ValueError("--profile traces steps, and --export takes none; give one of the two")
-    if recipe is not None and not {"name", "output"} & dict(recipes.parse_overrides(overrides)).keys():
-        check_moved(options.target, recipe.directory)
+    directory = None if recipe is None else recipe.directory
+    if directory is not None and not {"name", "output"} & dict(recipes.parse_overrides(overrides)).keys():
+        check_moved(options.target, directory)
     if several and recipe is not None:
         check_hosts(options, recipe)
         flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
