@@ -58,7 +58,10 @@ def test_where_the_total_is_not_known_no_share_and_no_time_is_made_up(notebook, 
     said = capsys.readouterr().err
     assert "fetch x 50,000,000 B · " in said and " B/s · note" in said and "%" not in said and "left" not in said
     bar.total = 100_000_000
+    bar.done = 0
     bar.advance(0)
+    assert "left" not in capsys.readouterr().err
+    bar.advance(50_000_000)
     said = capsys.readouterr().err
     assert "fetch x  50% · " in said and " s left" in said and ("█" in said) is notebook
 

@@ -62,7 +62,7 @@ class Bar:
     def _line(self, rate: float, note: str) -> str:
         """The progress in one line."""
         speed = f"{rate:,.0f} {self.unit}/s"
-        left = f"{(self.total - self.done) / max(rate, 1e-9):,.0f} s left" if self.total else ""
+        left = f"{(self.total - self.done) / rate:,.0f} s left" if self.total and rate else ""
         return " · ".join(part for part in (f"{self.label} {self._share()}", speed, left, note) if part)
 
     def _rewrite(self, rate: float, note: str, now: float) -> None:

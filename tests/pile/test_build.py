@@ -295,7 +295,7 @@ def test_a_folder_of_the_user_with_names_of_a_corpus_is_not_replaced(notes: Path
     [
         ("*.md", r"component Notes: no file matches .*\*\.md"),
         ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
-        ("binary.txt", "component Notes has no documents; 1 pieces skipped as not text"),
+        ("binary.txt", "component Notes has no documents; 1 piece skipped as not text"),
     ],
 )
 def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:

@@ -13,6 +13,11 @@ from bluejay.decompress import BROKEN, READ_BYTES, MachineFault
 MAX_DOCUMENT_BYTES = 256_000_000
 """Largest file or record that may become a document: a larger one could exhaust the memory of a build."""
 
+MAX_VALUE_BYTES = 1_000_000_000
+"""Memory that the values of a record or file of JSON may take."""
+VALUE_BYTES = {b"{": 192, b"[": 64, b",": 60}
+"""Memory that a value takes, by the character of JSON that begins it or stands before it."""
+
 BROKEN_OFF = "broken off, what stands before is kept"
 """The reason for which the rest of a file is skipped."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
@@ -50,6 +55,11 @@ class Skipped:
     reason: str
 
 
+def as_json(value: Any) -> str | None:
+    """What JSON has for a value of another type: its text; null for bytes, such as those of a picture."""
+    return None if isinstance(value, bytes) else str(value)
+
+
 def stated(meta: dict[str, Any]) -> dict[str, Any]:
     """What a source states of possible metadata: the entries that are not empty."""
     return {key: value for key, value in meta.items() if value}
@@ -72,6 +82,15 @@ def skipped(name: str, error: Exception) -> Skipped:
 def too_large() -> ValueError:
     """What a file or record of more than MAX_DOCUMENT_BYTES raises."""
     return ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+
+
+def refuse_many_values(raw: bytes) -> None:
+    """Raise ValueError for JSON whose values may take more memory than MAX_VALUE_BYTES: they may be thirty times as
+    large as the file, of which a compressed one may have a few bytes."""
+    if len(raw) * max(VALUE_BYTES.values()) <= MAX_VALUE_BYTES:
+        return
+    if sum(raw.count(mark) * size for mark, size in VALUE_BYTES.items()) > MAX_VALUE_BYTES:
+        raise ValueError(f"its values may take more than {MAX_VALUE_BYTES // 10**6} MB of memory")
 
 
 def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bluejay import own_text
 from bluejay import recipe as recipes
+from bluejay.own_text import corpus
 from bluejay.pile.build import BuildResult
 from bluejay.pile.recipe import PileRecipe
 from tests.pile.sources.formats.office.files import docx, opendocument, p, pptx, shape
@@ -20,11 +20,11 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def corpus_of(folder: Path, tokenizer: str) -> BuildResult:
+def corpus_of(folder: Path, tokenizer: str, force: bool = False) -> BuildResult:
     """The corpus that is built of a folder, without held-out text."""
-    values = recipes.plain(own_text.corpus_recipe_of(folder, Path("runs/notes"), "notes", None))
+    values = recipes.plain(corpus.corpus_recipe_of(folder, Path("runs/notes"), "notes", None))
     values |= {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": tokenizer}}
-    return own_text.build(recipes.check(PileRecipe, values, "test"))
+    return corpus.build(recipes.check(PileRecipe, values, "test"), force=force)
 
 
 def texts_of(folder: Path, tokenizer: str) -> list[str]:
@@ -95,7 +95,7 @@ def test_every_ending_of_a_kind_is_read(here, byte_tokenizer_folder):
     found = sorted(map(str.strip, texts_of(Path("notes"), byte_tokenizer_folder)))
     assert found == [f"The text {letter}." for letter in "abcdefghijk"]
     for name, content in files.items():
-        ((source,), size) = own_text.sources_of(Path("notes", name), [])
+        ((source,), size) = corpus.sources_of(Path("notes", name), [])
         assert size == len(content) and (source.get("separator") == "\t") == (name == "c.tsv")
 
 
@@ -148,3 +148,30 @@ def test_no_link_leads_to_files_outside_of_a_repository(here, byte_tokenizer_fol
     texts = sorted(texts_of(Path("work/notes"), byte_tokenizer_folder))
     assert texts == ["text of 1", "text of a.txt", "text of gz", "text of own"]
     assert "links to files outside of their git repository are left out: 5, such as" in capsys.readouterr().err
+
+
+def test_a_thesis_of_several_files_is_one_document(here, byte_tokenizer_folder, capsys):
+    """As LaTeX sets it; its chapters and what LaTeX wrote beside them are not counted again."""
+    chapters = {"one": "The first chapter. \\input{chapters/table}", "two": "The second chapter."}
+    whole = "".join(f"\\include{{chapters/{name}}}" for name in chapters)
+    main = f"\\documentclass{{book}}\\begin{{document}}\\title{{T}}{whole}\\end{{document}}"
+    files = {"main.tex": main, "aside.tex": "A chapter of nothing.", "chapters/table.tex": "A table."}
+    files |= {f"chapters/{name}.tex": text for name, text in chapters.items()}
+    files |= dict.fromkeys(("main.log", "main.pdf", "chapters/one.aux", "main.synctex.gz"), "what LaTeX wrote")
+    files |= {"notes.log": "A log of days."}
+    for name, text in files.items():
+        Path("thesis", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("thesis", name).write_text(text)
+    built = corpus_of(Path("thesis"), byte_tokenizer_folder)
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    thesis = "# T\n\nThe first chapter. A table.\n\nThe second chapter."
+    assert sorted(texts) == [thesis, "A chapter of nothing.", "A log of days."]
+    assert built.report.components["notes"].found == 3
+    said = capsys.readouterr().err
+    assert "what LaTeX made of .tex files beside it is left out: 4, such as" in said and "matches no file" not in said
+    read = {Path(entry["name"]).name for entry in built.report.components["notes"].inputs}
+    assert read >= {"main.tex", "one.tex", "two.tex", "table.tex"}
+    Path("thesis/chapters/two.tex").write_text("The last chapter, written anew.")
+    built = corpus_of(Path("thesis"), byte_tokenizer_folder, force=True)
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    assert any("The last chapter, written anew." in text for text in texts)

@@ -26,9 +26,10 @@ def rows(source: Any, out: Path) -> tuple[list[dict[str, str]], list[Skipped], i
     """The rows and skipped pieces of a source, and of how many parts."""
     parts, _ = parts_of(Component("A", source=(source,)))
     counts = [CountRecords(part).run(out) for part in parts if part.place]
-    skipped: list[Skipped] = []
     parts = placed(parts, counts)
-    return [row for part in parts for row in Read(part).rows(skipped)], skipped, len(parts)
+    found = [row for part in parts for row in Read(part).rows([])]
+    skipped = [row for row in found if isinstance(row, Skipped)]
+    return [row for row in found if not isinstance(row, Skipped)], skipped, len(parts)
 
 
 def lines(n: int) -> bytes:

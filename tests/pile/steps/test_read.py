@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from bluejay.files import write_text
@@ -17,6 +18,7 @@ from bluejay.pile.sources.io import lines
 from bluejay.pile.sources.mathematics import Mathematics
 from bluejay.pile.steps import read
 from bluejay.pile.steps.read import input_of, parts_of, read_unit, row_of
+from bluejay.pile.text import document_table
 
 COMPONENT = Component("A", source=(Mathematics(kind="mathematics", documents=1),))
 
@@ -160,6 +162,19 @@ def test_a_download_that_fails_is_no_property_of_the_file(monkeypatch: pytest.Mo
     source = Text(kind="text", path="https://example.org/a.txt")
     with pytest.raises(ValueError, match=r"^https://example\.org/a\.txt cannot be fetched: 503"):
         list(read_unit(source, *source.units()))
+
+
+def test_pieces_that_are_skipped_are_written_as_they_come(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(document_table, "ROW_GROUP_BYTES", 10_000)
+    write_text(tmp_path / "a.jsonl", '{"content": "a name that the recipe does not know"}\n' * 1000 + '{"text": "a"}\n')
+    write_text(tmp_path / "b.jsonl", "no JSON\n")
+    (part,), _ = parts_of(Component("A", source=(JSONLines(kind="jsonl", path=f"{tmp_path}/*.jsonl"),)))
+    counts = read.Read(part).run(tmp_path)
+    assert counts["skipped"] == {"the record has no field text": 1000, "not JSON": 1}
+    with pq.ParquetFile(tmp_path / "skipped.parquet") as skipped:
+        assert (skipped.metadata.num_rows, skipped.num_row_groups > 5) == (1001, True)
+        assert skipped.read()["name"][-1].as_py() == f"{tmp_path}/b.jsonl#1"
+    assert [entry["name"] for entry in counts["inputs"]] == [f"{tmp_path}/a.jsonl"]
 
 
 def test_a_record_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from bluejay.pile.filters import language, length, quality
 from bluejay.pile.filters.c4 import c4_rules
+from bluejay.pile.filters.code import code_reasons
 from bluejay.pile.filters.fineweb import fineweb_reasons
 from bluejay.pile.filters.gopher import gopher_reasons
 from bluejay.pile.filters.repetition import repetition_reasons
@@ -43,6 +44,7 @@ def fixed(rule: Rule) -> Callable[[str, int], Rule]:
 
 FILTERS = {
     "length": FilterKind(length.USAGE, length.parse, "length in characters; either number may be missing"),
+    "code": FilterKind("code", fixed(dropping(code_reasons)), "Codex's rules for files of code"),
     "language": FilterKind(language.USAGE, language.parse, "languages, and the least score of fastText"),
     "gopher": FilterKind("gopher", fixed(dropping(gopher_reasons)), "Gopher's quality rules"),
     "gopher-repetition": FilterKind(

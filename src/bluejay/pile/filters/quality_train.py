@@ -17,7 +17,7 @@ from bluejay.pile.sources import Source
 from bluejay.pile.sources.folder import source_of
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
-from bluejay.progress import say
+from bluejay.progress import counted, say
 
 EPOCHS = 4
 """How often training reads each text."""
@@ -105,7 +105,7 @@ def texts_of(paths: Sequence[str]) -> Iterator[str]:
                     skipped, first = skipped + 1, first or found.reason
         finally:  # also where no more texts are asked for
             if skipped:
-                say(f"{path}: {skipped:,} pieces skipped; the first: {first}")
+                say(f"{path}: {counted(skipped, 'piece')} skipped; the first: {first}")
 
 
 def text_features(parts: Iterable[Texts]) -> Iterator[NDArray[np.int32]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from bluejay.pile.pipeline.runner import Runner, merge_groups
 from bluejay.pile.pipeline.task import Task
@@ -26,6 +25,7 @@ from bluejay.pile.steps.read import PIECE_CHARACTERS, Part, Read, parts_of, reas
 from bluejay.pile.steps.shuffle import MergeEncoded, Shuffle
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
+from bluejay.pile.text.document_table import read_batches
 from bluejay.progress import counted, say
 from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
@@ -335,8 +335,8 @@ class Pipeline:
                 continue
             entry = self.report.components[component.name]
             why = [f"{n:,} dropped as {reason}" for reason, n in largest(entry.dropped, 3)]
-            examples = self.reasons(component.name)
-            why += [f"{n:,} pieces skipped as {examples.get(kind, kind)}" for kind, n in largest(entry.skipped, 3)]
+            whole, skipped = self.reasons(component.name), largest(entry.skipped, 3)
+            why += [f"{counted(n, 'piece')} skipped as {whole.get(kind, kind)}" for kind, n in skipped]
             raise ValueError(
                 f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}"
             )
@@ -346,9 +346,9 @@ class Pipeline:
         found: dict[str, str] = {}
         for files in self.parts:
             if files.part.component.name == component:
-                skipped = pq.read_table(ensure_local(files.raw.directory / "skipped.parquet"))
-                for reason in skipped["reason"].to_pylist():
-                    found.setdefault(reason_class(reason), reason[:MAX_REASON])
+                for batch in read_batches(files.raw.directory / "skipped.parquet", ["reason"]):
+                    for reason in batch["reason"].to_pylist():
+                        found.setdefault(reason_class(reason), reason[:MAX_REASON])
         return found
 
 

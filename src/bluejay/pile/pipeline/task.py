@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from bluejay.files import TEMPORARY, naming, sync
 from bluejay.storage import COPIES, Storage, ensure_local, mirror
 
-VERSION = 14
+VERSION = 15
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
 """The file with a step's counts, in the directory of its output."""

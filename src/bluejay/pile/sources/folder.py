@@ -34,12 +34,17 @@ KINDS = {
     "pptm": "office",
     "ppsx": "office",
     "odp": "office",
+    "xlsx": "office",  # refused with the advice to save it as CSV
+    "xlsm": "office",
+    "ods": "office",
+    "fods": "office",
     "fodp": "office",
     "ipynb": "notebook",
     "warc": "warc",
     "mbox": "mail",
     "eml": "mail",
     "tex": "latex",
+    "ltx": "latex",
     "nxml": "jats",
     "srt": "subtitles",
     "vtt": "subtitles",
@@ -48,6 +53,11 @@ KINDS = {
 SEPARATORS = {"tsv": "\t"}
 """What stands between the values of a table with such an ending, where that is no comma."""
 COMPRESSED = ("gz", "bz2", "xz", "zst")
+MADE_BY_LATEX = """
+acn acr alg aux bbl bcf blg dvi fdb_latexmk fls glg glo gls glsdefs idx ilg ind ist loa lof log lol lot nav out pdf ps
+run.xml snm synctex.gz thm toc vrb xdv
+"""
+"""Endings of the files that LaTeX and its companions write beside NAME.tex."""
 HIDDEN = (".*", "*/.*")
 """Patterns of hidden files, and of files in hidden folders, which are no part of a text."""
 WRITTEN = ("html", "json", "jsonl", "parquet")
@@ -56,9 +66,9 @@ WRITTEN = ("html", "json", "jsonl", "parquet")
 
 def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
     """The sources of a file or folder, by the endings of names, and the bytes of all files; the folders `own`, which
-    are written to, are no part of it. Links to files are read, but none to files outside of the git repository that the
-    link is in, because another person may have chosen that file. Raises ValueError: a source cannot leave `own` out, or
-    a folder cannot be read."""
+    are written to, and what LaTeX made of its sources are no part of it. Links to files are read, but none to files
+    outside of the git repository that the link is in, because another person may have chosen that file. Raises
+    ValueError: a source cannot leave `own` out, or a folder cannot be read."""
     if target.is_file():
         return [source_of(target, str(target.resolve()))], target.stat().st_size
     root = target.resolve()
@@ -69,7 +79,11 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
     foreign = {path for path in files if leaves_repository(path)}
     if foreign:
         say(f"links to files outside of their git repository are left out: {len(foreign):,}, such as {min(foreign)}")
-        files = [path for path in files if path not in foreign]
+    made = made_by_latex(files) - foreign
+    if made:
+        say(f"what LaTeX made of .tex files beside it is left out: {len(made):,}, such as {min(made)}")
+    left_out = foreign | made
+    files = [path for path in files if path not in left_out]
     apart = [path for path in files if not is_plain(path) or path.is_symlink()]  # which a tree does not read
     endings = {ending_of(path): kind_of(path) for path in apart}
     if within and (written := [ending for ending, kind in sorted(endings.items()) if kind in WRITTEN]):
@@ -84,7 +98,7 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
         named = [path for path in apart if ending_of(path) == ending]
         # Where a pattern of `a.gz` would match `b.csv.gz`, too, or what must be left out, the files are named.
         alone = ending and not any(other.endswith(f".{ending}") for other in endings)
-        alone = alone and not any(path.name.endswith(f".{ending}") for path in foreign)
+        alone = alone and not any(path.name.endswith(f".{ending}") for path in left_out)
         if is_plain(named[0]):
             alone = alone and not within
             read |= {path for path in files if alone and ending_of(path) == ending}
@@ -92,6 +106,7 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
     rest = [path for path in files if path not in read]
     if rest:
         exclude = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
+        exclude += [glob.escape(path.relative_to(root).as_posix()) for path in sorted(made)]
         files_read = {ending_of(path) for path in read if not path.is_symlink()}
         others = sorted(files_read - {ending_of(path) for path in rest})
         sources.append(tree_of(root, [*exclude, *(f"*.{glob.escape(ending)}" for ending in others)]))
@@ -110,6 +125,12 @@ def files_in(root: Path) -> list[Path]:
     if links:
         say(f"links to folders are left out: {len(links):,}, such as {min(links)}")
     return sorted(files)
+
+
+def made_by_latex(files: list[Path]) -> set[Path]:
+    """The files among some that LaTeX made of a source beside them, such as its log and the PDF of the same text."""
+    sources = [path for path in files if path.suffix == ".tex"]
+    return {path.with_suffix(f".{ending}") for path in sources for ending in MADE_BY_LATEX.split()}.intersection(files)
 
 
 def leaves_repository(path: Path) -> bool:

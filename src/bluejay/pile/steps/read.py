@@ -13,17 +13,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from bluejay.decompress import MachineFault
 from bluejay.fetch import is_address, without_credentials
 from bluejay.files import finite, sha256_of
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, as_json
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
 from bluejay.pile.sources.code.tree import SourceFiles, Tree
 from bluejay.pile.sources.folder import HIDDEN
+from bluejay.pile.sources.formats.latex import Latex
 from bluejay.pile.sources.io.open import local, matches, stamp_of
 from bluejay.pile.sources.io.ranges import FileRange
 from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
@@ -75,7 +73,7 @@ class Read:
     PIECE_CHARACTERS, such as one of a large file, also `documents-1.parquet` and so on.
 
     Counts the documents, their files and the skipped pieces of the source by reason, and gives the checksums of the
-    files that were read.
+    files that documents came from.
     """
 
     name: ClassVar[str] = "read"
@@ -85,12 +83,15 @@ class Read:
         return self.part.key()
 
     def run(self, out: Path) -> dict[str, Any]:
-        part = self.part
-        skipped: list[Skipped] = []
-        counts = {"documents": 0, "pieces": 0}
-        with ExitStack() as stack:
+        counts: dict[str, Any] = {"documents": 0, "pieces": 0, "skipped": Counter[str](), "inputs": []}
+        with TableWriter(out / "skipped.parquet", SKIPPED) as aside, ExitStack() as stack:
             writer, size = None, 0
-            for row in self.rows(skipped):
+            for row in self.rows(counts["inputs"]):
+                if isinstance(row, Skipped):
+                    counts["skipped"][reason_class(row.reason)] += 1
+                    values = self.part.component.name, without_credentials(row.name), row.reason
+                    aside.add(dict(zip(SKIPPED.names, map(well_formed, values), strict=True)), sum(map(len, values)))
+                    continue
                 if writer is None:
                     writer = stack.enter_context(TableWriter(out / raw_file(counts["pieces"]), RAW))
                     counts["pieces"] += 1
@@ -105,24 +106,20 @@ class Read:
             counts["pieces"] = 1
             with TableWriter(out / raw_file(0), RAW):
                 pass
-        named = [replace(entry, name=without_credentials(entry.name)) for entry in skipped]
-        rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in named]
-        rows = [{"component": part.component.name, **row} for row in rows]
-        pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
-        return counts | {
-            "skipped": Counter(reason_class(entry.reason) for entry in skipped),
-            "inputs": [entry for unit in part.units for entry in input_of(part.source, unit, part.place)],
-        }
+        return counts
 
-    def rows(self, skipped: list[Skipped]) -> Iterator[dict[str, str]]:
-        """Yield the documents as rows of RAW, and add the other pieces of the source to `skipped`."""
+    def rows(self, inputs: list[dict[str, str]]) -> Iterator[dict[str, str] | Skipped]:
+        """The documents as rows of RAW, and the other pieces of the source. Adds to `inputs` what `input_of` gives of
+        each unit that had a document; of one that is no text, such as an empty disk of 200 GB, that would take long."""
         part = self.part
-        for found in (found for unit in part.units for found in read_unit(part.source, unit, part.place)):
-            row = found if isinstance(found, Skipped) else row_of(found, part.component)
-            if isinstance(row, Skipped):
-                skipped.append(row)
-            else:
+        for unit in part.units:
+            has_document = part.place is not None  # which another range may have
+            for found in read_unit(part.source, unit, part.place):
+                row = found if isinstance(found, Skipped) else row_of(found, part.component)
+                has_document = has_document or not isinstance(row, Skipped)
                 yield row
+            if has_document:
+                inputs += input_of(part.source, unit, part.place)
 
 
 def raw_file(piece: int) -> str:
@@ -227,7 +224,12 @@ def stamps_of(source: Source, unit: str) -> list[tuple[Any, ...]]:
     stamps = getattr(source, "stamps", None)
     if stamps:
         return stamps(unit)
-    return [stamp_of(Path(unit))] if stat_of(source, unit) else []
+    return [stamp_of(Path(file)) for file in files_of(source, unit)] if stat_of(source, unit) else []
+
+
+def files_of(source: Source, unit: str) -> list[str]:
+    """The files that a unit, which is a file, is read from: itself, and those that it includes."""
+    return source.files_of(unit) if isinstance(source, Latex) else [unit]
 
 
 def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterator[Document | Skipped]:
@@ -297,19 +299,14 @@ def json_text(value: dict[str, Any]) -> str:
         return json.dumps(finite(value), sort_keys=True, default=as_json)
 
 
-def as_json(value: Any) -> str | None:
-    """What JSON has for a value of another type: its text; null for bytes, such as those of a picture."""
-    return None if isinstance(value, bytes) else str(value)
-
-
 def reason_class(reason: str) -> str:
     """The general part of a reason, under which it is counted."""
     return reason.partition(":")[0][:80]
 
 
 def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[str, str]]:
-    """Name and sha256 of a unit's file; empty where the unit is not one file, or one that may not be read, and for all
-    but its first range."""
+    """Name and sha256 of a unit's file and of those that it includes; empty where the unit is not one file, or one that
+    may not be read, and for all but its first range."""
     if place and place.start:
         return []
     name = well_formed(without_credentials(unit))
@@ -317,5 +314,8 @@ def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[st
     if declared:
         return [{"name": name, "sha256": declared}]
     if (stat_of(source, unit) and os.access(unit, os.R_OK)) or is_address(unit):
-        return [{"name": name, "sha256": sha256_of(local(unit))}]
+        return [
+            {"name": well_formed(without_credentials(file)), "sha256": sha256_of(local(file))}
+            for file in files_of(source, unit)
+        ]
     return []

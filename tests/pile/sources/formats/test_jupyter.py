@@ -52,6 +52,21 @@ def test_the_bytes_of_pictures_are_no_text(parsed: Callable) -> None:
     source = f'A ![plot]({data}) b <img width="9" src="{data}"/> c ![d][image1] ![e](e.png)\n\n[image1]: <{data}>\n'
     ((document,), _) = parsed(Notebook(path="x"), notebook(cell("markdown", source)))
     assert document.text == "A plot b  c ![d][image1] ![e](e.png)"
+    ((document,), _) = parsed(Notebook(path="x"), notebook(cell("markdown", "See ![a cat](attachment:1c-2d.png)")))
+    assert document.text == "See a cat"
+
+
+@pytest.mark.parametrize(
+    "badge",
+    [
+        '<a href="{}" target="_parent"><img src="{}" alt="Open In Colab"/></a>',
+        "[![Open In Colab]({})]({})",
+    ],
+)
+def test_the_button_of_colab_is_no_text(parsed: Callable, badge: str) -> None:
+    source = badge.format(*["https://colab.research.google.com/github/ann/cats/blob/main/a.ipynb"] * 2)
+    ((document,), _) = parsed(Notebook(path="x"), notebook(cell("markdown", source), cell("markdown", "# Cats")))
+    assert document.text == "# Cats"
 
 
 def test_metadata_and_licence(parsed: Callable) -> None:

@@ -6,9 +6,11 @@ import random
 import tarfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.latex import Latex
 
 MAIN = r"""\documentclass{article} % \begin{document}
@@ -168,7 +170,7 @@ WHOLE = "\\documentclass{{a}}\\begin{{document}}Start. {}\\end{{document}}"
         ),
         (
             {"p/main.tex": WHOLE.format(r"\include{s/a}"), "p/s/a.tex": r"A. \input{b}", "p/s/b.tex": "B."},
-            "Start. A. B.",
+            "Start.\n\nA. B.",
         ),
         ({"main.tex": WHOLE.format(r"\subimport{s/}{a}"), "s/a.tex": "A."}, "Start. A."),
         (
@@ -176,6 +178,15 @@ WHOLE = "\\documentclass{{a}}\\begin{{document}}Start. {}\\end{{document}}"
             "Start. Body. End.",
         ),
         ({"p/main.tex": WHOLE.format(r"\input{../shared/a}"), "shared/a.tex": "A."}, "Start. A."),
+        ({"main.tex": WHOLE.format(r"\include{a}\include{b}"), "a.tex": "A.", "b.tex": "B."}, "Start.\n\nA.\n\nB."),
+        (
+            {"main.tex": WHOLE.format(r"\subfile{a} End."), "a.tex": WHOLE.format("Set by itself, too.")},
+            "Start. Start. Set by itself, too. End.",
+        ),
+        (
+            {"main.tex": WHOLE.format(r"\verb|\input{a}| is a command."), "a.tex": "A."},
+            r"Start. \input{a} is a command.",
+        ),
     ],
 )
 def test_files_are_included_as_tex_finds_them(parsed: Callable, files: dict[str, str], text: str) -> None:
@@ -190,6 +201,27 @@ def test_what_is_not_found_is_counted(parsed: Callable) -> None:
         (document,), aside = parsed(Latex(path="x"), data)
         assert document.text == "Start."
         assert [entry.reason for entry in aside] == [f"an included file is missing: {path}" for path in ("a", "b/c")]
+
+
+def test_only_files_in_the_folder_of_the_source_are_included(tmp_path: Path) -> None:
+    """Whoever wrote a file may not choose others of the disk that it is on."""
+    folder, secret = tmp_path / "paper [1]", tmp_path / "secret.tex"
+    secret.write_text("a secret")
+    (folder / "parts").mkdir(parents=True)
+    (folder / "link.tex").symlink_to(secret)
+    (folder / "shared.tex").write_text("Shared.")
+    names = ("../shared", "../../secret", str(secret), "../link", "no\0name", "long" * 99)
+    stated = " ".join(f"\\input{{{name}}}" for name in names)
+    (folder / "parts/main.tex").write_text(WHOLE.format(stated))
+    for path, text in ((folder / "**/*.tex", "Start. Shared."), (folder / "parts/main.tex", "Start.")):
+        source = Latex(path=str(path))
+        found = [one for unit in source.units() if unit.endswith("main.tex") for one in source.read(unit)]
+        assert [" ".join(one.text.split()) for one in found if isinstance(one, Document)] == [text]
+        reasons = [one.reason for one in found if isinstance(one, Skipped)]
+        assert len(reasons) == len(names) - ("Shared" in text)
+        assert all(reason.startswith("an included file is not in the folder of the source, or") for reason in reasons)
+    beside = Latex(path=str(folder / "**/*.tex"))
+    assert [Path(unit).name for unit in beside.units()] == ["link.tex", "main.tex"]  # shared.tex is a part of it
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

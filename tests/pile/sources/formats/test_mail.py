@@ -1,8 +1,10 @@
 """Messages written by the standard library's mailbox and e-mail packages come out as their text."""
 
 import base64
+import binascii
 import mailbox
 import quopri
+import re
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
@@ -136,6 +138,16 @@ def test_separators_as_programs_write_them(parsed: Callable, separator: str) -> 
 
 
 @pytest.mark.parametrize(
+    "body", ["Text {}.", "--x\n\nText {}.\n--x--", "--x\nContent-Type: text/plain\n\nText {}.\n\n--x--"]
+)
+def test_a_message_right_behind_another_is_not_lost(parsed: Callable, body: str) -> None:
+    head = "From a at example.com  Thu Jan  1 10:00:00 2004\nContent-Type: multipart/mixed; boundary=x\n\n"
+    documents, aside = parsed(Mail(path="x"), "".join(f"{head}{body.format(n)}\n" for n in range(3)).encode())
+    assert [document.text.strip() for document in documents] == ["Text 0.", "Text 1.", "Text 2."]
+    assert not aside
+
+
+@pytest.mark.parametrize(
     ("charset", "raw", "text"),
     [
         ("iso-8859-1", b"It\x92s 5 \x80", "It’s 5 €"),
@@ -264,6 +276,29 @@ def test_an_encrypted_text_is_skipped(parsed: Callable) -> None:
     armoured = "-----BEGIN PGP MESSAGE-----\n\nhQEMA1PAd7IzI6OvAQf/\n-----END PGP MESSAGE-----\n"
     documents, aside = parsed(Mail(path="x"), message(armoured).as_bytes())
     assert ([entry.reason for entry in aside], documents) == (["encrypted, by PGP"], [])
+
+
+UUENCODED = "begin 644 cat.txt\n" + "".join(
+    binascii.b2a_uu(b"A cat's whiskers and its tail."[at : at + 45]).decode() for at in (0, 45)
+)
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nVersion: 1\n\nmQENBFRi\n=x3Aq\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+@pytest.mark.parametrize(
+    "attached",
+    [
+        f"{UUENCODED}end\n",
+        f"{UUENCODED}`\nend\n".replace("\n", "\r\n"),
+        KEY,
+        re.sub("^", "> > ", KEY.replace("PUBLIC KEY BLOCK", "SIGNATURE").strip(), flags=re.MULTILINE) + "\n",
+        "-------------- next part --------------\nA non-text attachment was scrubbed...\nName: a.png\n"
+        "Type: image/png\nSize: 189 bytes\nDesc: \nURL: <http://lists.example.org/a.png>\n",
+        "-------------- next part --------------\n",
+    ],
+)
+def test_what_is_attached_within_a_text_is_left_out(parsed: Callable, attached: str) -> None:
+    (document,), _ = parsed(Mail(path="x"), f"Subject: x\n\nHere it is:\n{attached}begin 7 days early\nend".encode())
+    assert document.text == "Here it is:\nbegin 7 days early\nend"
 
 
 def test_parts_that_are_data_are_no_text(parsed: Callable) -> None:

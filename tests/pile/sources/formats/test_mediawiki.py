@@ -56,7 +56,7 @@ def test_a_cut_dump_keeps_its_articles(parsed: Callable) -> None:
         ("One<!-- no -->.\n{| class=x\n|-\n| [[a]] || {{b}}\n{| \n| inner\n|}\n|}\nTwo.", "One.\n\nTwo."),
         ("[[File:A.jpg|thumb|A [[caption]]]]See [[B (film)|B]] and [[C]]s.[[Category:D]] [[fr:E]]", "See B and Cs."),
         ("''It'' is [http://a.b a link], [http://c.d], and http://e.f.", "It is a link, , and http://e.f."),
-        ("Name ({{IPA|x}}; {{lang}}) is.", "Name is."),
+        ("Name ({{IPAc-en|x}}; {{lang}}) is.", "Name is."),
         ("Where <math>x < y</math> &ndash; <nowiki>[[z]]</nowiki> a<br />b", "Where x < y – [[z]] a\nb"),
         ("A.\n\n== Full ==\nText.\n=== Empty ===\n{{x}}\n== Also empty ==\n* {{y}}\n", "A.\n\nFull\n\nText."),
         ("== All ==\n=== Of ===\n==== It ====\n{{none}}", ""),
@@ -67,7 +67,7 @@ def test_a_cut_dump_keeps_its_articles(parsed: Callable) -> None:
             "Use\n\ndef f():\n    '''No.'''\n\n    return {}  # &lt;\n\nto.",
         ),
         ("<pre>\na &lt; b\n\n  c</pre>", "a < b\n\n  c"),
-        ("Ada ({{lang-en|Ada}}; {{IPA|x}}; born 1) ({{y}}; 2) (3, {{z}}).", "Ada (Ada; born 1) (2) (3)."),
+        ("Ada ({{lang-en|Ada}}; {{IPAc-en|x}}; born 1) ({{y}}; 2) (3, {{z}}).", "Ada (Ada; born 1) (2) (3)."),
         ("One<p>two</p><ul><li>three</li><li>four</li></ul>", "One\n\ntwo\n\n- three\n\n- four"),
         ("-{zh-hans:计算机; zh-hant:電腦}--{H|zh-cn:内存}- -{R|a}-", "计算机 a"),
     ],
@@ -105,6 +105,18 @@ def test_markup(markup: str, text: str) -> None:
             "Au XIXe siècle et au Ier siècle, le 1er mai, Ve siècle av. J.-C., XVIe et XVIIe siècles, A.",
         ),
         ("{{仮リンク|東の町|en|East}}、{{link-en|城|Castle}} {{s|1812 год}}", "東の町、城 1812 год"),
+        (
+            "The vowel {{IPA|/a/}}, {{angbr|a}} or {{vr|o}}: {{enS|day}} ({{IPA|fr|ʒuʁ}}; {{transl|ru|GOST|den}}).",
+            "The vowel /a/, ⟨a⟩ or ⟨o⟩: day (den).",
+        ),
+        (
+            "{{nuclide|lithium|7}} weighs 1.17{{e|-26}}&nbsp;kg; A{{music|flat}}{{spaces|2}}{{Keypress|[[Ctrl]]|C}}",
+            "lithium-7 weighs 1.17×10^-26 kg; A♭ Ctrl+C",
+        ),
+        (
+            "At {{Coord|13|19|N|169|9|W|type:a}}, {{coord|4.1|N|8|E|display=inline,title}}.{{coord|1|N|2|W|display=t}}",
+            "At 13°19′N 169°9′W, 4.1°N 8°E.",
+        ),
         ("{{cvt|6|ft|2|in|cm}}{{snd}}two {{transl|ja|kana}} {{unknown|x}}end.", "6 ft 2 in – two kana end."),
     ],
 )

@@ -45,3 +45,43 @@ def test_files_of_players(parsed: Callable, text: str, encoding: str) -> None:
     (document,), aside = parsed(Subtitles(path="x"), text.encode(encoding), "film.srt")
     assert document.text == "Where are you?\n- Here.\n- And 5 & 6."
     assert not aside
+
+
+ROLLING = """WEBVTT
+Kind: captions
+
+00:00:00.160 --> 00:00:02.470 align:start position:0%
+ 
+hello<00:00:00.480><c> there</c>
+
+00:00:02.470 --> 00:00:02.480 align:start position:0%
+hello there
+ 
+
+00:00:02.480 --> 00:00:04.150 align:start position:0%
+hello there
+this<00:00:02.720><c> is</c><00:00:03.040><c> it</c>
+
+00:00:04.150 --> 00:00:04.160 align:start position:0%
+this is it
+ 
+
+00:00:04.160 --> 00:00:06.000 align:start position:0%
+ 
+no
+"""  # noqa: W293
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (ROLLING, ["hello there", "this is it", "no"]),
+        ("1\n00:00:01,0 --> 00:00:02,0\nNo.\n\n2\n00:00:02,0 --> 00:00:03,0\nNo.\n\n" + "3" + SRT[1:], ["No.", "No."]),
+        ("WEBVTT\n\na/1-0\n0:0:0.0 --> 0:0:3.540\n<v Ann>Good morning.</v>\n", ["Good morning."]),
+        ("1\n00:00:01 --> 00:00:02\nOne.\n2\n00:00:02 --> 00:00:03\nTwo,\n3.\n", ["One.", "Two, 3."]),
+    ],
+    ids=["rolling", "said twice", "short times", "no empty lines"],
+)
+def test_each_subtitle_is_written_as_often_as_it_is_said(parsed: Callable, text: str, lines: list[str]) -> None:
+    (document,), _ = parsed(Subtitles(path="x"), text.encode(), "film.vtt")
+    assert document.text.split("\n")[: len(lines)] == lines

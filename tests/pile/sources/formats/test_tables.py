@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from bluejay.pile import documents as limits
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines, Parquet, Table
+from bluejay.pile.sources.formats.text import Text
+from bluejay.pile.sources.io import csv_rows
 
 
-def read(source: Table) -> tuple[list[Document], list[Skipped]]:
+def read(source: Table | Text) -> tuple[list[Document], list[Skipped]]:
     """All that a source gives."""
     found = [found for unit in source.units() for found in source.read(unit)]
     return [f for f in found if isinstance(f, Document)], [f for f in found if isinstance(f, Skipped)]
@@ -201,71 +204,47 @@ def test_a_text_within_an_object_of_a_record_is_found_by_a_dot(tmp_path: Path) -
         assert "one" not in document.meta.values() and "the " in aside.reason and "field data.text" in aside.reason
 
 
-def test_parquet_of_any_columns(tmp_path: Path) -> None:
-    table = pa.table({"id": [1, 2, 3], "content": ["a", None, "c"], "license": ["MIT", "MIT", None]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
-    documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet"), text="content"))
-    assert [(d.text, d.licence, d.meta["id"]) for d in documents] == [("a", "MIT", 1), ("c", "unknown", 3)]
-    assert len(aside) == 1
-    with pytest.raises(ValueError, match=r"no column text \(it has id, content, license\)"):
-        read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
-    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-10])
-    with pytest.raises(ValueError, match="not a whole Parquet file"):
-        read(Parquet(kind="parquet", path=str(tmp_path / "b.parquet"), text="content"))
+def test_a_record_of_many_values_or_cells_loses_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_VALUE_BYTES", 10_000)
+    monkeypatch.setattr(csv_rows, "MAX_CELLS", 9)
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "b", "l": [{"[]," * 99}1]}}\n{{"text": "c"}}\n')
+    (tmp_path / "a.csv").write_text(f'text\na\n{"b," * 9}\n"c\nd"\n')
+    documents, (aside,) = read(JSONLines(kind="jsonl", path=f"{tmp_path}/a.jsonl"))
+    assert [document.text for document in documents] == ["a", "c"]
+    assert aside.reason.startswith("its values may take more than")
+    documents, (aside,) = read(CSV(kind="csv", path=f"{tmp_path}/a.csv"))
+    assert ([document.text for document in documents], aside.reason) == (["a", "c\nd"], "a row of more than 9 cells")
 
 
-FAR = 4 * 10**17
-"""In microseconds, a time after the year 9999."""
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_characters_are_read_with_a_byte_order_mark_and_refused_without(
+    tmp_path: Path, encoding: str, mark: str
+) -> None:
+    for kind, source, text in (
+        ("csv", CSV, "id,text\n" + "1,今天天气很好\n" * 9),
+        ("jsonl", JSONLines, '{"text": "今天天气很好"}\n' * 9),
+        ("json", JSON, '[{"text": "今天天气很好"}]'),
+        ("text", Text, "今天天气很好\n" * 9),
+    ):
+        (tmp_path / kind).write_bytes((mark + text).encode(encoding))
+        table = source(kind=kind, path=str(tmp_path / kind))
+        if mark:
+            documents, aside = read(table)
+            assert not aside and {found.text.strip().partition("\n")[0] for found in documents} == {"今天天气很好"}
+        else:
+            with pytest.raises(ValueError, match="not text"):
+                read(table)
 
 
-@pytest.mark.parametrize(
-    ("column", "read_as"),
-    [
-        (pa.array([1], pa.timestamp("ns")), "1970-01-01 00:00:00.000000001"),
-        (pa.array([1], pa.timestamp("ns", "Europe/Berlin")), "1970-01-01 01:00:00.000000001+0100"),
-        (pa.array([FAR], pa.timestamp("us")), "14645-06-30 15:06:40.000000"),
-        (pa.array([FAR], pa.timestamp("us", "Mars/Jezero")), FAR),
-        (pa.array([10**7], pa.date32()), "29349-01-26"),
-        (pa.array([1], pa.time64("ns")), "00:00:00.000000001"),
-        (pa.array([1], pa.duration("ns")), "1"),
-        (pa.array([[1]], pa.list_(pa.timestamp("ns"))), ["1970-01-01 00:00:00.000000001"]),
-        (pa.array([{"at": FAR}], pa.struct([("at", pa.timestamp("us", "Mars/Jezero"))])), {"at": FAR}),
-        (pa.array([[("at", 1)]], pa.map_(pa.string(), pa.timestamp("ns"))), [("at", "1970-01-01 00:00:00.000000001")]),
-        (pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers()), "café"),
-    ],
-)
-def test_values_that_python_cannot_hold_lose_no_row(tmp_path: Path, column: pa.Array, read_as: object) -> None:
-    odd = pa.concat_arrays([column, pa.nulls(1, column.type)])
-    plain = pa.array([0, 0], pa.timestamp("us", "UTC"))
-    for name, at in (("a", odd), ("b", odd.slice(1))):
-        n = len(at)
-        table = pa.table({"text": [f"text {name}"] * n, "plain": plain.slice(0, n), "odd": at})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
-    documents, aside = read(Parquet(kind="parquet", path=f"{tmp_path}/*.parquet"))
-    assert ([d.text for d in documents], aside) == (["text a", "text a", "text b"], [])
-    assert [d.meta["odd"] for d in documents] == [read_as, None, None]
-    assert {str(d.meta["plain"]) for d in documents} == {"1970-01-01 00:00:00+00:00"}
-
-
-def test_a_large_row_group_is_not_in_memory_at_once(tmp_path: Path) -> None:
-    table = pa.table({"text": [f"{number:07}" * 100 for number in range(20_000)]})
-    pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
-    before = pa.total_allocated_bytes()
-    found = Parquet(kind="parquet", path="").read(str(tmp_path / "a.parquet"))
-    assert next(found) and pa.total_allocated_bytes() - before < table.nbytes / 2
-    assert sum(1 for _ in found) == 19_999
-
-
-def test_a_broken_row_group_loses_no_other(tmp_path: Path) -> None:
-    table = pa.table({"text": [f"{number}" * 5000 for number in range(4)]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1, compression="zstd", use_dictionary=False)
-    at = pq.read_metadata(tmp_path / "a.parquet").row_group(1).column(0).data_page_offset
-    raw = bytearray((tmp_path / "a.parquet").read_bytes())
-    raw[at : at + 40] = b"\xff" * 40
-    (tmp_path / "a.parquet").write_bytes(raw)
-    documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
-    assert [d.text[0] for d in documents] == ["0", "2", "3"]
-    assert aside[0].name.endswith("row group 1")
+def test_zeros_are_no_table_but_may_stand_behind_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text\na\nb\n" + bytes(500))
+    assert [found.text for found in read(CSV(kind="csv", path=f"{tmp_path}/a.csv"))[0]][:2] == ["a", "b"]
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(200 * 10**9)
+    for table in (CSV(kind="csv", path=f"{tmp_path}/sparse"), JSONLines(kind="jsonl", path=f"{tmp_path}/sparse")):
+        with pytest.raises(ValueError, match="it begins with nothing but zero bytes"):
+            read(table)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -359,12 +338,6 @@ def test_a_file_of_another_format_is_no_table(tmp_path: Path, start: bytes, says
             list(source.read(str(tmp_path / "a")))
         with pytest.raises(ValueError, match=says):
             list(source.read_stream("a", gzip.compress(start)))
-
-
-def test_a_pointer_in_place_of_parquet_is_said(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match="a pointer of Git LFS, not the file itself"):
-        list(Parquet(kind="parquet", path="x").read(str(tmp_path / "a.parquet")))
 
 
 def test_the_line_in_which_excel_names_the_separator_is_no_header(tmp_path: Path) -> None:

@@ -58,6 +58,25 @@ def test_pages_come_out_with_address_date_and_title(parsed: Callable, compressed
     assert documents[1].meta["crawled"] == "2020-01-02T03:04:05Z"
 
 
+@pytest.mark.parametrize(
+    ("address", "texts"),
+    [
+        ("http://example.com/notes.txt", ["A text."]),
+        ("metadata://gnu.org/software/wget/warc/wget.log", []),
+        ("urn:X-wpull:log", []),
+        ("https://example.com/robots.txt", []),
+    ],
+)
+def test_what_a_crawl_says_of_itself_is_no_document(parsed: Callable, address: str, texts: list[str]) -> None:
+    out = io.BytesIO()
+    record = WARCWriter(out).create_warc_record(
+        address, "resource", payload=io.BytesIO(b"A text."), length=7, warc_content_type="text/plain"
+    )
+    WARCWriter(out, gzip=True).write_record(record)
+    documents, aside = parsed(Warc(path="x"), out.getvalue())
+    assert ([document.text for document in documents], aside) == (texts, [])
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 def test_wherever_a_file_is_cut_the_pages_before_are_kept_and_the_cut_is_told(
     parsed: Callable, compressed: bool

@@ -160,6 +160,20 @@ def test_a_name_that_is_not_utf_8_loses_no_other_member() -> None:
     assert (found, aside.name) == ({"a": b"one", "c": b"three"}, "archive/é")
 
 
+def test_a_zip_archive_whose_end_is_damaged_is_told() -> None:
+    data = zipped(dict.fromkeys("abc", b"text"))
+    end = len(data) - 22
+    last = data.rindex(b"PK\x01\x02")
+    lying = data[: end + 12] + struct.pack("<II", end - last, last) + data[-2:]
+    found, (aside,) = read(lying)
+    assert found == {"c": b"text"}
+    assert aside.reason == "the archive is broken: it states 3 members and lists 1"
+    newer = bytearray(data)
+    newer[last + 6] = 255
+    with pytest.raises(ValueError, match=r"not a whole zip archive: zip file version 25\.5"):
+        read(bytes(newer))
+
+
 def test_sizes_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bluejay.pile.documents.MAX_DOCUMENT_BYTES", 1_000_000)
     bomb = {"bomb": bytes(50_000_000), "good": b"text"}

@@ -1,6 +1,8 @@
 """Rows of Arrow's tables as dictionaries, also those with values that Python has nothing for."""
 
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from bluejay.pile.sources.io.decode import decode
@@ -8,6 +10,30 @@ from bluejay.pile.sources.io.decode import decode
 UNFIT = (ValueError, OverflowError, LookupError)
 """What is raised for a value of a Parquet file that Python has nothing for: nanoseconds, the year 10,000, an unknown
 time zone, text that is not UTF-8."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 1024, 1 << 24
+"""Rows that are in memory at once, and fewer where they are as large as this by what the file states."""
+
+
+def rows_of(file: Any, group: int) -> Iterator[dict[str, Any]]:
+    """The rows of a row group of a Parquet file, in order.
+
+    Raises MemoryError: one of them alone takes too much memory; ArrowException, OSError or one of UNFIT: it is broken.
+    """
+    stated = file.metadata.row_group(group)
+    at_once = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE * stated.num_rows // max(1, stated.total_byte_size)))
+    given = 0
+    with suppress(MemoryError):  # what many rows share, the file states once
+        for row in batched_rows(file, group, at_once):
+            yield row
+            given += 1
+        return
+    yield from islice(batched_rows(file, group, 1), given, None)
+
+
+def batched_rows(file: Any, group: int, at_once: int) -> Iterator[dict[str, Any]]:
+    """The rows of a row group, so many at once."""
+    for batch in file.iter_batches(at_once, row_groups=[group], use_threads=False):
+        yield from records_of(batch)
 
 
 def records_of(batch: Any) -> list[dict[str, Any]]:

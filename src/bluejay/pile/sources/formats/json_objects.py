@@ -7,7 +7,7 @@ from io import BufferedIOBase
 from itertools import chain
 from typing import Any
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, refuse_many_values, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import READ_BYTES
@@ -59,12 +59,18 @@ def parsed(line: bytes) -> Any:
     try:
         return required(json_value(line))
     except ValueError as error:
-        return ValueError(f"not JSON: {error}")
+        return ValueError(wrong_with(error))
+
+
+def wrong_with(error: ValueError) -> str:
+    """What an error of `json_value` says."""
+    return f"not JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def json_value(raw: bytes) -> Any:
-    """The value of JSON; an integer of more digits than Python converts is their text. Raises ValueError: not JSON, or
-    nested too deeply."""
+    """The value of JSON; an integer of more digits than Python converts is their text. Raises ValueError: not JSON, of
+    too many values, or nested too deeply."""
+    refuse_many_values(raw)
     text = decode(raw)
     try:
         return json.loads(text)

@@ -13,9 +13,16 @@ from bluejay.pile.sources.io.records import RecordFiles
 from bluejay.pile.sources.io.spdx import declared
 
 PICTURE = re.compile(
-    r"!\[([^\]]*)\]\(\s*<?data:[^)>]*>?[^)]*\)|<img\b[^>]*?\bsrc\s*=\s*[\"']?data:[^>]*>", re.IGNORECASE
+    r"!\[([^\]]*)\]\(\s*<?(?:data|attachment):[^)>]*>?[^)]*\)|<img\b[^>]*?\bsrc\s*=\s*[\"']?(?:data|attachment):[^>]*>",
+    re.IGNORECASE,
 )
-"""A picture whose bytes are written in the text."""
+"""A picture whose bytes are written in the text or beside it."""
+BADGE = re.compile(
+    r"<a\b[^>]*\bhref\s*=\s*[\"']https?://colab\.research\.google\.com/[^>]*>\s*<img\b[^>]*>\s*</a>"
+    r"|\[!\[[^\]]*\]\([^)]*\)\]\(https?://colab\.research\.google\.com/[^)]*\)",
+    re.IGNORECASE,
+)
+"""The button that opens a notebook in Colab, which Colab writes into it."""
 PICTURE_BELOW = re.compile(r"^[ ]{0,3}\[[^\]]+\]:\s*<?data:\S*[^\n]*$\n?", re.MULTILINE | re.IGNORECASE)
 """The bytes of a picture that the text refers to by a name."""
 TICKS = re.compile(r"`{3,}")
@@ -106,4 +113,4 @@ def read_cell(cell: Any, number: int, language: str) -> str | ValueError:
     if kind == "heading":
         level = cell.get("level")
         return f"{'#' * min(max(level, 1), 6) if isinstance(level, int) else '#'} {' '.join(source.split())}"
-    return PICTURE_BELOW.sub("", PICTURE.sub(r"\1", source)).strip()
+    return PICTURE_BELOW.sub("", PICTURE.sub(r"\1", BADGE.sub("", source))).strip()

@@ -25,9 +25,10 @@ SEPARATOR = re.compile(
     rb"(?:[a-z]{3,9}\s+\d{1,2}|\d{1,2}[\s-]+[a-z]{3,9}[\s-]+\d{2,4})\s+\d\d?:\d\d",
     re.IGNORECASE,
 )
-"""The start of the line before each message of an mbox: sender and date, as asctime or RFC 5322 write it."""
+"""The start of the line before each message of an mbox: sender and date, as asctime or RFC 5322 write it. Archives of
+Mailman have it right behind the text of the message before."""
 OTHER_SEPARATOR = re.compile(rb"From \S.*\d\d:\d\d")
-"""The same with a date in another form, in files whose first line has one."""
+"""The same with a date in another form, in files whose first line has one; it needs an empty line before it."""
 QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 """A line of a message that an mbox quotes, because it resembles a separator."""
 FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]+[ \t]*:")
@@ -46,6 +47,20 @@ SIGNED = re.compile(
     re.MULTILINE,
 )
 """A text that is signed in the clear, and its signature (RFC 9580, section 7)."""
+ARMOUR = re.compile(
+    r"^((?:[>|] ?)*)-----BEGIN PGP (SIGNATURE|MESSAGE|PUBLIC KEY BLOCK|PRIVATE KEY BLOCK)-----[^\n]*\n"
+    r"(?:(?!\1-----)[^\n]*\n)*+\1-----END PGP \2-----[^\n]*(?:\n|\Z)",
+    re.MULTILINE,
+)
+"""Keys, signatures and encrypted texts that are pasted or quoted in a text."""
+UUENCODED = re.compile(r"^begin [0-7]{3,4} [^\n]+\n(?:[ -`]{0,64}\r?\n)*+end[ \t\r]*(?:\n|\Z)", re.MULTILINE)
+"""A file that is attached within a text, as before MIME (POSIX, uuencode)."""
+SCRUBBED = re.compile(
+    r"^-------------- next part --------------\s*\n"
+    r"(?:An? [^\n]* was scrubbed\.\.\.\s*\n(?:[A-Z][A-Za-z]+ ?:(?: [^\n]*)?(?:\n|\Z))*)?",
+    re.MULTILINE,
+)
+"""What Mailman's archives have in place of an attachment, and between the parts of a message."""
 DASHED = re.compile(r"^- (?=-)", re.MULTILINE)
 """What a line of such a text has before it that begins with a dash."""
 SIGNATURE = "-- "
@@ -54,8 +69,8 @@ SIGNATURE = "-- "
 
 @dataclass(frozen=True, kw_only=True)
 class Mail(RecordFiles):
-    """Each message is one document: its plain text, otherwise the text of its HTML, without headers, attachments and
-    the signatures of PGP."""
+    """Each message is one document: its plain text, otherwise the text of its HTML, without headers, attachments (also
+    those that are written in the text) and the signatures and keys of PGP."""
 
     kind: Literal["mail"] = "mail"
 
@@ -71,7 +86,8 @@ class Mail(RecordFiles):
                 continue
             if number == 1:
                 separator = next((kind for kind in (SEPARATOR, OTHER_SEPARATOR) if kind.match(line)), None)
-            if blank and separator and separator.match(line) and begins_message(following):
+            may_begin = separator if blank or separator is SEPARATOR else None
+            if may_begin and may_begin.match(line) and begins_message(following):
                 if size:
                     yield whole(message, size, in_mailbox=True)
                 size = 0
@@ -97,6 +113,8 @@ class Mail(RecordFiles):
         if text.lstrip().startswith(ENCRYPTED):
             raise ValueError("encrypted, by PGP")
         text = SIGNED.sub(lambda found: DASHED.sub("", found[1]), text)
+        for attached in (ARMOUR, UUENCODED, SCRUBBED):
+            text = attached.sub("", text)
         return Document(text, name, self.licence, url, stated(meta))
 
 

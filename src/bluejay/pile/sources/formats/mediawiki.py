@@ -34,6 +34,8 @@ NOT_PROSE = re.compile(
 )
 INNERMOST = re.compile(r"\{\{[^{}]*\}\}|^[ :]*\{\|[^{}]*?\|\}", re.MULTILINE)
 """A template or table that contains no other."""
+POWER_OF_TEN = re.compile(r"(?<=\d)(?<![^\d.,]10)\{\{[Ee]\|([-−+]?\d+)\}\}")
+"""English for 5.98×10^24: 5.98{{e|24}}. In French, the template {{e}} only raises: 10{{e|24}}, km{{e|2}}."""
 LANGUAGE_VARIANT = re.compile(r"-\{(?:([^{}|]*)\|)?([^{}]*)\}-")
 """Text for several variants of a language, after flags: -{zh-hans:计算机; zh-hant:電腦}-."""
 FIRST_VARIANT = re.compile(r"\A\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:\s*([^;]*).*", re.DOTALL)
@@ -184,7 +186,7 @@ def without_non_prose(source: str) -> tuple[str, list[str]]:
         within = found.start() and found.string[found.start() - 1] != "\n"
         return formatted(found[0]) or (GAP if within else "")
 
-    source, removed = NOT_PROSE.sub("", PROTECTED.sub(protect, source)), 1
+    source, removed = POWER_OF_TEN.sub(r"×10^\1", NOT_PROSE.sub("", PROTECTED.sub(protect, source))), 1
     while removed:
         source, removed = INNERMOST.subn(shown, source)
     return source, verbatim

@@ -25,11 +25,18 @@ nowrap nobr nobreak nbr small big smaller larger em strong abbr sic math mvar sm
 gloss quote blockquote cquote noitalic ill interlanguage-link kbd code tt angle bracket typo bold italic underline
 formatnum lc uc lcfirst ucfirst nihongo chem2 mono samp var tooltip linktext not-a-typo visible-anchor vanchor quotation
 poem-quote poemquote zitat citation citation-bloc le link-en link-fr link-de link-ja 仮リンク 読み仮名 comment s
+nobold midsize flag flagcountry flagu ipalink ipa-link railgauge rail-gauge track-gauge nastaliq nq
 """
-SECOND = "lang langx transl transliteration translit font color colour fontcolor resize"
-JOINED = {"chem": "", "unité": " ", "nombre": " ", "key press": "+", "date-": " "}
+SECOND = "lang langx font color colour fontcolor resize rtl-lang native-name"
+LAST = "transl transliteration translit"
+JOINED = {"chem": "", "unité": " ", "nombre": " ", "key press": "+", "keypress": "+", "key": "+", "date-": " "}
+JOINED |= dict.fromkeys(("nuclide", "nuclide2", "simplenuclide", "simplenuclide2"), "-")
 """A template that shows all of its arguments -> what it puts between them."""
-SHOWN: Mapping[str, int] = {**dict.fromkeys(FIRST.split(), 0), **dict.fromkeys(SECOND.split(), 1)}
+SHOWN: Mapping[str, int] = {
+    **dict.fromkeys(FIRST.split(), 0),
+    **dict.fromkeys(SECOND.split(), 1),
+    **dict.fromkeys(LAST.split(), -1),
+}
 """A template that only formats -> the number of the argument that it shows."""
 FIXED = {"snd": " – ", "spnd": " – ", "spaced ndash": " – ", "ndash": "–", "mdash": "—", "snds": " – ", "nbsp": " "}
 FIXED |= {
@@ -46,22 +53,39 @@ FIXED |= {
     "av. j.-c.": "av. J.-C.",
     "av jc": "av. J.-C.",
     "ap jc": "apr. J.-C.",
+    "·": " · ",
+    "dot": " · ",
+    "•": " • ",
+    "mdashb": "—",
+    "emdash": "—",
+    "eqm": "⇌",
+    "thinsp": " ",
+    "' \"": "' \"",
+    "\" '": "\" '",
+    "-'": "'",
+    '-"': '"',
 }
-"""A template without arguments -> the text that it shows."""
+"""A template without arguments -> the text that it shows; those for spaces may have their number as an argument."""
+AROUND = {"vr": "⟨⟩", "angbr": "⟨⟩", "angbr ipa": "⟨⟩", "grapheme": "⟨⟩", "ipablink": "[]", "ipa blink": "[]"}
+AROUND |= {"ipaslink": "//", "ipa slink": "//"}
+"""A template that shows its argument within brackets -> these."""
+ACCIDENTALS = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "n": "♮"}
 BEFORE = {"us$": "US$", "usd": "US$", "£": "£", "gbp": "£", "€": "€", "euro": "€", "inr": "₹", "¥": "¥", "sqrt": "√"}
-BEFORE["n°"] = "n° "
+BEFORE |= {"n°": "n° ", "10^": "10^"}
 BEFORE |= {
     name: f"{name.upper()} " for name in ("uss", "hms", "rms", "ss", "hmcs", "hmas", "usns", "uscgc", "sms", "mv")
 }
-"""A template that shows something before its argument: a sum of money, the name of a ship."""
+"""A template that shows something before its argument: a sum of money, a power of ten, the name of a ship."""
 ITSELF = re.compile(r"\d{1,2}(?:ers?|res?|es?)|[IVXL]+er? siècle")
 """The names of French templates that show themselves: 1er, XIXe siècle."""
 CENTURY = re.compile(r"(-?)s(2?)-?")
 """The names of French templates of one or two centuries, with a dash in front of those before Christ."""
 ROMAN = re.compile(r"[IVXL]+")
-LANGUAGE_TEMPLATE = re.compile(r"lang-[a-z-]+|script/[a-z]+", re.IGNORECASE)
+LANGUAGE_TEMPLATE = re.compile(r"(?:[Ll]ang-[A-Za-z-]+|[Ss]cript/[A-Za-z]+|[a-z]{2,3}S)")
+"""The names of templates for words of one language, German ones as {{enS|word}}."""
 NAMED = re.compile(r"\s*([\w -]+?)\s*=(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-−+]?[\d.,]*\d[\d.,/+]*(?:e[-+]?\d+)?")
+DEGREES = "°′″"
 BETWEEN = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "x": " × ", "by": " by ", "&": " & "}
 BETWEEN |= {"to(-)": " to ", "and(-)": " and ", "*": " × ", "×": " × ", "+/-": " ± ", "±": " ± ", "+": " + "}
 """What `convert` writes between two numbers."""
@@ -81,8 +105,9 @@ def formatted(markup: str) -> str:
     name = " ".join(name.replace("_", " ").split())
     if ITSELF.fullmatch(name) and not arguments:
         return name
+    in_language = LANGUAGE_TEMPLATE.fullmatch(name)
     name = name.lower() if name[:1].isalpha() else name
-    if name in FIXED and not arguments:
+    if name in FIXED and (not arguments or FIXED[name].isspace()):
         return FIXED[name]
     values, named = [], {}
     for argument in arguments:
@@ -114,12 +139,39 @@ def formatted(markup: str) -> str:
         return f"{'as' if 'lc' in named else 'As'} of {month}{values[0]}"
     if name in ("circa", "c."):
         return f"c. {'–'.join(values)}" if values else "c."
-    at = 0 if LANGUAGE_TEMPLATE.fullmatch(name) else SHOWN.get(name.replace(" ", "-"))
+    if name == "coord" and named.get("display") not in ("title", "t"):
+        return coordinates(values)
+    if name == "ipa" and len(values) == 1:  # with a language before it, it is how a name is pronounced
+        return values[0]
+    if name == "music" and values:
+        return ACCIDENTALS.get(values[0], "")
+    if name in AROUND and values:
+        return AROUND[name][0] + values[0] + AROUND[name][1]
+    if name in ("bibleverse", "bibleref", "bibleref2"):
+        return " ".join([*filter(None, values)][:2])
+    at = 0 if in_language else SHOWN.get(name.replace(" ", "-"))
     if at == 0 and not values and name != "citation":  # in English a reference, whose arguments all have names
         values = [named[key] for key in ("text", "quote") if key in named]
     text = values[at] if at is not None and at < len(values) else values[-1] if at is not None and values else ""
     cases = {"lc": str.lower, "uc": str.upper}
     return cases[name](text) if name in cases else text
+
+
+def coordinates(values: list[str]) -> str:
+    """A place on the Earth, as `coord` shows it; empty where it is not stated by degrees and letters.
+
+    >>> coordinates(["13", "19", "N", "169", "9", "W", "type:event"])
+    '13°19′N 169°9′W'
+    """
+    text, at = "", 0
+    for value in values:
+        if value in ("N", "S", "E", "W"):
+            text, at = f"{text}{value} ", 0
+        elif NUMBER.fullmatch(value) and at < len(DEGREES):
+            text, at = f"{text}{value}{DEGREES[at]}", at + 1
+        else:
+            break
+    return text.strip() if text.endswith(("E ", "W ")) else ""
 
 
 def centuries(values: list[str], count: int) -> str:

@@ -1,5 +1,6 @@
 """Subtitles of films: SRT, WebVTT, and the XML of OPUS's OpenSubtitles (`LANGUAGE/YEAR/FILM/SUBTITLES.xml`)."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,13 @@ from bluejay.pile.sources.io.records import RecordFiles
 
 PLACE = re.compile(r"(?:^|/)([a-z]{2,3}(?:_[A-Za-z]+)?)/(\d{1,4})/(\d+)/[^/]+$")
 ARROW = b"-->"
-CUE = re.compile(r"^[ \t]*(?:\d+:)?\d\d?:\d\d[.,]\d{1,3}[ \t]*-->.*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
-"""The times of a subtitle, and its lines up to an empty one."""
+CUE = re.compile(
+    r"^[ \t]*(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d+)?[ \t]*-->.*\n"
+    r"(?:[ \t]+\n)?((?:(?!.*-->|\d+[ \t]*\n.*-->)[^\n]*\S[^\n]*(?:\n|\Z))*)",
+    re.MULTILINE,
+)
+"""The times of a subtitle, and its lines up to an empty one or the next times, before which a number may stand. YouTube
+begins some with a line of one space."""
 NOT_SHOWN = re.compile(r"<[^<>\n]*>|\{\\[^{}\n]*\}")
 """How a subtitle is set, and where."""
 
@@ -61,7 +67,24 @@ class Subtitles(RecordFiles):
 
 
 def subtitles(text: str) -> Iterator[str]:
-    """The subtitles of a file in SRT or WebVTT, each in a line; two people who speak in one have a line each."""
-    for cue in CUE.finditer(text.replace("\r\n", "\n")):
-        for line in re.split(r"\n(?=\s*[-–]\s*\S)", unescape(NOT_SHOWN.sub("", cue[1]))):
+    """The subtitles of a file in SRT or WebVTT, each in a line; two people who speak in one have a line each.
+
+    Where captions roll up, as those that YouTube makes do, most subtitles begin with the last line of the one before;
+    each line is written once there.
+    """
+    cues = [lines_of(cue[1]) for cue in CUE.finditer(text.replace("\r\n", "\n"))]
+    again = [repeated(before, cue) for before, cue in itertools.pairwise([[], *cues])]
+    rolls_up = sum(map(bool, again)) > len(cues) / 3
+    for cue, count in zip(cues, again, strict=True):
+        for line in re.split(r"\n(?=[-–]\s*\S)", "\n".join(cue[count:] if rolls_up else cue)):
             yield " ".join(line.split())
+
+
+def lines_of(cue: str) -> list[str]:
+    """The lines of a subtitle that have text, without how they are set."""
+    return [line.strip() for line in unescape(NOT_SHOWN.sub("", cue)).split("\n") if line.strip()]
+
+
+def repeated(before: list[str], cue: list[str]) -> int:
+    """How many lines at the start of a subtitle are the last ones of the one before."""
+    return next((count for count in range(len(cue), 0, -1) if before[-count:] == cue[:count]), 0)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from bluejay.decompress import BROKEN, READ_BYTES, decompressed, refuse_pointer
 from bluejay.files import unnested
-from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
-from bluejay.pile.sources.formats.arrow_rows import UNFIT, records_of
-from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
+from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded, too_large
+from bluejay.pile.sources.formats.arrow_rows import UNFIT, rows_of
+from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value, wrong_with
 from bluejay.pile.sources.io.csv_rows import rows
 from bluejay.pile.sources.io.decode import (
     Encoding,
@@ -23,15 +23,16 @@ from bluejay.pile.sources.io.decode import (
     recoded,
     refuse_other_format,
     refuse_unknown,
+    refuse_zeros,
     start_of,
 )
 from bluejay.pile.sources.io.lines import lines
-from bluejay.pile.sources.io.open import UntilDamaged, local, matching, open_bytes, open_raw
+from bluejay.pile.sources.io.open import UntilDamaged, local, matching, open_bytes
+from bluejay.pile.sources.io.parse import reason
 from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
+from bluejay.pile.sources.io.sandbox import sandboxed
 from bluejay.recipe import STRICT, NotEmpty
 
-ROWS_AT_ONCE = 1024
-"""Rows of a Parquet file that are in memory at once."""
 MAX_ROW_BYTES = 1 << 24
 """A longer row of a CSV file has a quotation mark that is never closed."""
 NAMES_SHOWN = 8
@@ -122,6 +123,8 @@ class TextTable(Table, ABC):
         refuse_other_format(start)
         if WEB_PAGE.match(start):
             raise ValueError("a web page and no table; its address may be that of a page about the file")
+        if not getattr(self, "encoding", None):
+            refuse_zeros(start)
         yield from self.documents(name, stream)
 
     @abstractmethod
@@ -170,7 +173,7 @@ class JSONLines(TextTable):
             try:
                 record = json_value(line)
             except ValueError as error:
-                yield Skipped(f"{name}#{number}", OVER_LINES if opens else f"not JSON: {error}")
+                yield Skipped(f"{name}#{number}", OVER_LINES if opens else wrong_with(error))
                 if opens:
                     return
                 continue
@@ -220,7 +223,7 @@ class JSON(TextTable):
             try:
                 value = json_value(data)
             except ValueError as error:
-                wrong = f"broken: {undamaged.damage}" if undamaged.damage else f"not JSON: {error}"
+                wrong = f"broken: {undamaged.damage}" if undamaged.damage else wrong_with(error)
                 raise ValueError(wrong) from None
             yield from self.whole(name, value, ["*"] if isinstance(value, list) and not is_whole else steps)
         if undamaged.damage:
@@ -311,33 +314,47 @@ class CSV(TextTable):
 
 @dataclass(frozen=True, kw_only=True)
 class Parquet(Table):
-    """Parquet files."""
+    """Parquet files. They are read in a child process (`sandbox`): in few bytes they may state values of any size."""
 
+    MAX_DATA_BYTES: ClassVar = 4 << 30
+    """Memory that the child may allocate. Arrow holds a page whole, which often has 1,024 rows, and reserves its size
+    twice more."""
     kind: Literal["parquet"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per row, in order. Raises ValueError: it is not a Parquet file, or has no such column."""
+        return sandboxed(self, unit, None)
+
+    def records(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+        """What `read` gives, in the child process."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             # Without a buffer, Arrow reads the columns of a whole row group, which may be all of a file.
-            opened = pq.ParquetFile(local(unit), buffer_size=READ_BYTES, pre_buffer=False)
+            opened = pq.ParquetFile(local(name), buffer_size=READ_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            with open_raw(unit) as raw:
-                refuse_pointer(raw.peek())
+            refuse_pointer(cast(io.BufferedReader, stream).peek())
             raise ValueError(f"not a whole Parquet file: {error}") from None
         with opened as file:
             require_column(self.text, file.schema_arrow.names)
-            number, groups = 0, range(file.num_row_groups)
-            for group in groups:
+            first = 1
+            for group in range(file.num_row_groups):
                 try:
-                    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
-                        for row in records_of(batch):
-                            number += 1
-                            yield self.document(unit, number, row)
+                    for number, row in enumerate(rows_of(file, group), start=first):
+                        yield bounded(self.document(name, number, row))
+                except MemoryError as error:
+                    yield Skipped(f"{name}, row group {group}", reason(error))
                 except (pa.ArrowException, OSError, *UNFIT) as error:
-                    yield Skipped(f"{unit}, row group {group}", f"broken: {error}")
+                    yield Skipped(f"{name}, row group {group}", f"broken: {error}")
+                first += file.metadata.row_group(group).num_rows
+
+
+def bounded(found: Document | Skipped) -> Document | Skipped:
+    """What a record gave, unless its text has more than MAX_DOCUMENT_BYTES."""
+    if isinstance(found, Document) and len(found.text) > MAX_DOCUMENT_BYTES:
+        return Skipped(found.url, str(too_large()))
+    return found
 
 
 def require_column(name: str, names: list[str]) -> None:

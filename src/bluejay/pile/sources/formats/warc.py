@@ -21,6 +21,8 @@ PAGES = ("text/html", XHTML)
 NO_TYPE = ("", "*/*", "unknown/unknown", "application/unknown")
 """What stands for a media type where a server knows none (https://mimesniff.spec.whatwg.org/, section 5)."""
 END_OF_TYPE = re.compile(r"[\s;,]")
+CRAWLERS = re.compile(r"<?(?:metadata:|urn:x-wpull:|https?://[^/?#]+/robots\.txt\b)", re.IGNORECASE)
+"""Addresses of what a crawler writes about a crawl, such as the log of wget, and of what a site says to crawlers."""
 SUCCESS = 200
 ARC = b"filedesc://"
 """The start of a crawl in the format before WARC."""
@@ -35,7 +37,8 @@ CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 @dataclass(frozen=True, kw_only=True)
 class Warc(RecordFiles):
-    """Each successful response that is a web page, and each conversion to plain text (WET files), is one document."""
+    """Each successful response that is a web page or plain text, and each conversion to plain text (WET files), is one
+    document. The logs of crawlers and robots.txt are not read."""
 
     RECORDS: ClassVar = Records(b"WARC/1.", whole_members=True)
     kind: Literal["warc"] = "warc"
@@ -59,7 +62,7 @@ class Warc(RecordFiles):
             if not stated.isdecimal() and stated != "-1":
                 raise ValueError(f"a record states {stated!r} as its length, so that its end cannot be found")
             whole = int(stated)
-            is_wanted = record.record_type in kinds
+            is_wanted = record.record_type in kinds and not CRAWLERS.match(record.headers.get("WARC-Target-URI") or "")
             if is_wanted and whole <= MAX_DOCUMENT_BYTES:
                 content = record.reader.read()
                 size = len(content)

@@ -16,6 +16,8 @@ from bluejay.pile.sources.io.decode import decode
 QUOTE, ESCAPED = b'"', b'\\"'
 CLOSED, CARRIED, REFUTED = -1, -2, -3
 """What `quotation` gives where none is open, where the one that was open before is, and where that was none."""
+MAX_CELLS = 1_000_000
+"""Cells of a row: each takes some sixty bytes of memory, and only two of the file."""
 READ_AGAIN, SPARE_BYTES = 4, 1 << 20
 """Bytes that may be read again for each byte of a table, and at first: a hostile one takes no quadratic time."""
 
@@ -42,10 +44,12 @@ def rows(lines: Iterator[bytes], separator: str, most_bytes: int) -> Iterator[li
             opened = (len(held) - 1, began)
         if began == CLOSED:
             if raw := b"".join(held).rstrip(b"\r\n"):
-                yield cells(raw, separator)
+                yield cells(raw, separator) if raw.count(mark) < MAX_CELLS else too_many()
         elif began == REFUTED:
             number, place = opened
-            yield with_text(b"".join(held[:number]) + held[number][:place], held[number][place:], separator)
+            before, rest = b"".join(held[:number]) + held[number][:place], held[number][place:]
+            is_bounded = before.count(mark) + rest.count(mark) < MAX_CELLS
+            yield with_text(before, rest, separator) if is_bounded else too_many()
             waiting += reversed(held[number + 1 :])
             spare -= size
         elif not line or size > min(most_bytes, spare):
@@ -58,6 +62,11 @@ def rows(lines: Iterator[bytes], separator: str, most_bytes: int) -> Iterator[li
         if not line and not waiting:
             return
         held, is_open, size = [], False, 0
+
+
+def too_many() -> ValueError:
+    """What a row of more than MAX_CELLS gives."""
+    return ValueError(f"a row of more than {MAX_CELLS:,} cells")
 
 
 def quotation(line: bytes, mark: bytes, is_open: bool, end_of_field: re.Pattern[bytes]) -> int:

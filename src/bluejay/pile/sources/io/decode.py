@@ -24,6 +24,7 @@ from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
@@ -216,6 +217,7 @@ def decode_text(raw: bytes, declared: str | None = None) -> str:
         refuse_unknown(raw)
     encoded = text.encode("utf-8", "replace") if b"\0" in raw else raw  # zeros are half of UTF-16
     if len(encoded) - len(encoded.translate(None, CONTROLS)) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(text):
+        refuse_zeros(raw)
         raise ValueError("not text: it has too many control characters")
     return text
 
@@ -238,6 +240,19 @@ def refuse_unknown(raw: bytes) -> None:
         raise ValueError(
             "its encoding is unknown: it is neither UTF-8 nor windows-1252; convert it to UTF-8, as in "
             '`iconv -f GB18030 -t UTF-8`, or write encoding = "gb18030" beside kind = "text", "csv" or "subtitles"'
+        )
+
+
+def refuse_zeros(start: bytes) -> None:
+    """Raise ValueError for zero bytes alone, as in a file that was never filled, and for bytes that have as many zeros
+    as UTF-16 and UTF-32 but no byte order mark. Zeros may stand behind a text."""
+    written = start.rstrip(b"\0")
+    if start and not written:
+        raise ValueError("not text: it begins with nothing but zero bytes")
+    if written.count(0) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(written) and not marked_encoding(start):
+        raise ValueError(
+            "not text: it has many zero bytes, as UTF-16 has, but no byte order mark; convert it to UTF-8, as in "
+            '`iconv -f UTF-16LE -t UTF-8`, or write encoding = "utf-16-le" beside kind = "text", "csv" or "subtitles"'
         )
 
 

@@ -67,7 +67,10 @@ def parse(
 
 
 def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | Skipped:
-    """The document of one record, or the reason why there is none; a record may be an exception that states it."""
+    """The document of one record, or the reason why there is none; a record may be an exception that states it, or the
+    result itself."""
+    if isinstance(record, (Document, Skipped)):
+        return record
     if isinstance(record, Exception):
         return Skipped(label(name, number), reason(record))
     try:

@@ -26,7 +26,7 @@ from typing import Any
 
 from bluejay.decompress import MachineFault
 from bluejay.extras import install
-from bluejay.pile.documents import Document, Skipped, is_machine_fault
+from bluejay.pile.documents import Document, Skipped, as_json, is_machine_fault, refuse_many_values
 from bluejay.pile.sources.io.open import open_raw
 from bluejay.pile.sources.io.parse import Count, label, parse, reason
 from bluejay.pile.sources.io.ranges import FileRange
@@ -36,7 +36,7 @@ CPU_SECONDS = 20.0
 CLOCK_FACTOR = 30.0
 """Multiple of the CPU time that a record may take by the clock, which ends parsers that hang without working."""
 MAX_DATA_BYTES = 1 << 30
-"""Memory that a child may allocate."""
+"""Memory that a child may allocate, unless its format says otherwise."""
 REPLY_BUFFER_BYTES = 1 << 16
 """Size of the child's reply buffer, which saves waking the parent for every record."""
 MAX_CRASHES = 100
@@ -60,9 +60,10 @@ def sandboxed(
     Raises ValueError: nothing of the file can be read; MachineFault: its parser is not installed, or the disk is full.
     """
     start, one_by_one, crashes = 0, False, 0
+    most_bytes = getattr(source, "MAX_DATA_BYTES", MAX_DATA_BYTES)
     how = {"seconds": seconds, "place": place and vars(place), "count": count}
     while crashes < MAX_CRASHES:
-        child, reached, ended = take_child(), False, False
+        child, reached, ended = take_child(most_bytes), False, False
         try:
             child.request(source, name, data, start=start, one_by_one=one_by_one, **how)
             while (found := child.reply()) != {}:
@@ -100,19 +101,21 @@ def idle_children(process: int) -> list["Child"]:
     return []
 
 
-def take_child() -> "Child":
-    """An idle child, or a new one."""
-    try:
-        return idle_children(os.getpid()).pop()
-    except IndexError:
-        return Child()
+def take_child(most_bytes: int = MAX_DATA_BYTES) -> "Child":
+    """An idle child that may allocate so much, or a new one."""
+    idle = idle_children(os.getpid())
+    for number, child in enumerate(idle):
+        if child.most_bytes == most_bytes:
+            return idle.pop(number)
+    return Child(most_bytes)
 
 
 class Child:
     """A process that runs `serve`."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-P", "-W", "ignore", "-c", PROGRAM]
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        command = [sys.executable, "-P", "-W", "ignore", "-c", PROGRAM, str(most_bytes)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin and self.process.stdout
         self.requests, self.replies = self.process.stdin, self.process.stdout
@@ -170,7 +173,7 @@ def serve() -> None:
     """Run in the child: answer requests from standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt stops
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # die when the parent has died
-    for limited, most in ((resource.RLIMIT_DATA, MAX_DATA_BYTES), (resource.RLIMIT_CORE, 0)):
+    for limited, most in ((resource.RLIMIT_DATA, int(sys.argv[1])), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(limited)[1]
         resource.setrlimit(limited, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     with io.BufferedWriter(io.FileIO(os.dup(1), "w"), REPLY_BUFFER_BYTES) as replies:
@@ -230,6 +233,10 @@ def limit(seconds: float) -> None:
 
 
 def send(replies: BufferedIOBase, values: dict[str, Any], text: str = "") -> None:
-    """Write one frame."""
-    body, raw = json.dumps(values).encode(), text.encode("utf-8", "surrogatepass")
+    """Write one frame; in place of that of a document whose metadata are too large, the reason."""
+    body, raw = json.dumps(values, default=as_json).encode(), text.encode("utf-8", "surrogatepass")
+    try:
+        refuse_many_values(body)
+    except ValueError as error:
+        body, raw = json.dumps({"name": values["url"], "reason": f"its metadata: {error}"}).encode(), b""
     replies.write(b"".join((FRAME_HEADER.pack(len(body), len(raw)), body, raw)))

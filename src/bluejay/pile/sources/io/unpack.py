@@ -16,6 +16,8 @@ Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 ENCRYPTED = 1
 """The bit among a member's flags that says that it is encrypted (APPNOTE 4.4.4)."""
+ZIP_END_BYTES = 22 + 0xFFFF
+"""The most bytes that the record at the end of a zip archive takes, with its comment."""
 READ_BYTES = 1 << 20
 """Bytes that are read at once."""
 MAX_NAME_BYTES = 1_000_000
@@ -67,11 +69,15 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
     """The files and links of a zip archive."""
     try:
         opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
+        stated = stated_members(archive)
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
         raise ValueError(f"not a whole zip archive: {error}") from None
     with opened:
-        for entry in opened.infolist():
-            if entry.is_dir():
+        entries = opened.infolist()
+        if stated not in (len(entries) % 0x10000, 0xFFFF):
+            yield Skipped(name, f"the archive is broken: it states {stated:,} members and lists {len(entries):,}")
+        for entry in entries:
+            if entry.filename.endswith("/"):
                 continue
             if stat.S_ISLNK(entry.external_attr >> 16):
                 yield entry.filename, None
@@ -81,6 +87,16 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
                     yield entry.filename, stream
             except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, UnicodeDecodeError) as error:
                 yield Skipped(f"{name}/{entry.filename}", f"broken: {error}")
+
+
+def stated_members(archive: io.BufferedIOBase) -> int:
+    """The members that the end of a zip archive states, modulo 0x10000; or 0xFFFF, which means that another place says
+    it (APPNOTE 4.3.16). `zipfile` does not compare it with the members that it finds."""
+    size = archive.seek(0, io.SEEK_END)
+    archive.seek(max(0, size - ZIP_END_BYTES))
+    end = archive.read()
+    at = end.rfind(b"PK\x05\x06")
+    return int.from_bytes(end[at + 10 : at + 12], "little")
 
 
 def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream | None] | Skipped]:
