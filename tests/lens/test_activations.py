@@ -1,6 +1,8 @@
 """A lens of a model: its weights, its threads, what it saves, and what it refuses."""
 
 import dataclasses
+import inspect
+import re
 import threading
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import bluejay
+import bluejay.lens
 from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.infer.exceptions import ContextLengthError
@@ -204,3 +207,15 @@ def test_public_names_exist():
     assert Lens is wing.Lens
     with pytest.raises(AttributeError, match="no attribute 'lense'"):
         _ = wing.lense
+
+
+def test_parameters_are_called_as_the_documentation_calls_them():
+    page = Path(__file__).parents[2] / "docs" / "lens.md"
+    methods = page.read_text(encoding="utf-8").partition("## Methods")[2].partition("Each result")[0]
+    shown = re.findall(r"`(?:TunedLens\.)?(\w+)\((\w[^)`]*)\)", methods)
+    assert len(shown) > 12
+    for name, given in shown:
+        function = getattr(bluejay.lens, name, None) or getattr(bluejay.lens.TunedLens, name)
+        names = list(inspect.signature(function).parameters)
+        places = [names.index(one) for one in given.split(", ")]
+        assert places[0] == 0 and places == sorted(places)

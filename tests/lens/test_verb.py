@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bluejay.cli import main
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.infer.model import load
 from bluejay.native import native
@@ -61,13 +62,21 @@ def test_a_model_that_holds_nan_is_not_explained_but_its_activations_are_written
     assert load_file(tmp_path / "a.safetensors")["blocks.1.mlp.hook_pre"].isnan().any()
 
 
+def test_a_corpus_is_not_taken_for_a_broken_model(tmp_path, capsys):
+    write_corpus(tmp_path / "c", {"train": [[1, 2, 258]]})
+    with pytest.raises(SystemExit, match="2"):
+        main(["lens", str(tmp_path / "c"), "the cat"])
+    assert "c is a corpus, and no model; name a model that was trained on it" in capsys.readouterr().err
+
+
 def test_every_question_is_answered(model, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("the cat\nthe the\n")
     (tmp_path / "b.txt").write_text("zebra\n")
     without = printed(capsys, model, "the cat", "--without")
     assert len(without["effect"]) > 2 and printed(capsys, model, "--without", "the cat") == without
     assert printed(capsys, model, "the cat", "--patch", "the mat", "--part", "mlp", "--target", "z", "--against", "q")
-    assert len(printed(capsys, model, "--heads")["induction"]) == 2
+    heads = printed(capsys, model, "--heads")
+    assert len(heads["induction"]) == 2 and heads["identity"] == identity_at(model)
     steered = printed(capsys, model, "the", "--steer", tmp_path / "a.txt", tmp_path / "b.txt", "--strengths", 0, 1)
     assert len(steered["written"]) == 2 and steered["layer"] == 1
     (tmp_path / "text.txt").write_text("the cat and the dog " * 60)

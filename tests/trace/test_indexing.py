@@ -99,6 +99,9 @@ DAMAGE = {
     "a bit of what is read at once": lambda data: data[:-4090] + bytes([data[-4090] ^ 64]) + data[-4089:],
     "zeros at the end": lambda data: data[:-4096] + bytes(4096),
     "a header without arrays": lambda data: with_header(data, data[16:4096].replace(b'"arrays"', b'"arrayz"')),
+    "a number that cannot be": lambda data: with_header(data, re.sub(rb'("(bits|rows)": )\d', rb"\1-", data[16:4096])),
+    "an array without its type": lambda data: with_header(data, data[16:4096].replace(b'": ["<u4",', b'": [      ')),
+    "a bit of the first array": lambda data: data[:4100] + bytes([data[4100] ^ 4]) + data[4101:],
     "a header without a number": lambda data: with_header(data, re.sub(b'"(row|shar)[sd]"', rb'"\1!"', data[16:4096])),
 }
 
@@ -117,11 +120,12 @@ def test_a_damaged_file_is_named_in_one_sentence(tmp_path, corpus, capsys, name,
     index(tmp_path)
     path = tmp_path / "index" / name
     path.write_bytes(DAMAGE[kind](path.read_bytes()))
-    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+    advice = f"; run bluejay index {tmp_path}"
+    with pytest.raises(ValueError, match=f"{re.escape(name)}.*{re.escape(advice)}$"):
         opened = Index(tmp_path)
         opened.longest(DOCUMENTS[0])
         opened.check()
-    index(tmp_path)
+    index(tmp_path)  # what is advised helps
     Index(tmp_path).check()
 
 
@@ -221,10 +225,13 @@ def test_a_table_of_another_build_is_refused(tmp_path, corpus):
 
 
 def test_what_is_no_corpus_says_so(tmp_path, capsys):
-    for verb in (["index", str(tmp_path)], ["trace", str(tmp_path / "none"), "x"]):
+    (tmp_path / "built").mkdir()
+    (tmp_path / "built" / "report.json").write_text("{}")  # and its token shards were removed
+    for verb in (["index", str(tmp_path)], *(["trace", str(tmp_path / name), "x"] for name in ("none", "built"))):
         with pytest.raises(SystemExit, match="2"):
             main(verb)
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        [sentence] = capsys.readouterr().err.splitlines()
+    assert "built is not a corpus: there are no token shards in" in sentence
 
 
 def test_a_corpus_without_documents_is_not_indexed(tmp_path, corpus):

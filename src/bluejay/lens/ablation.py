@@ -49,7 +49,7 @@ class Ablation:
 
 @torch.no_grad()
 def without_tokens(
-    lens: Lens,
+    model: Lens,
     prompt: Any,
     position: SupportsIndex = -1,
     target: str | SupportsIndex | None = None,
@@ -61,26 +61,26 @@ def without_tokens(
     Raises ValueError for a position or a token that is not there, for a prompt of one token, and for a run that was
     changed.
     """
-    tokens = lens.tokens_of(prompt)
+    tokens = model.tokens_of(prompt)
     if isinstance(prompt, Activations) and prompt.changed:
         raise ValueError(
             "this run was changed by write or past; give a prompt, whose tokens are left out in other runs"
         )
-    ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
+    ids = tokens[0, : model.position(position, tokens.shape[1]) + 1]
     if len(ids) < 2 and by is None:
         raise ValueError("the prompt has one token, and nothing is left without it")
-    run = lens.run(ids[None], Past.names(lens.config), only=-1)
+    run = model.run(ids[None], Past.names(model.config), only=-1)
     whole = run.logits[0, -1].log_softmax(-1)
-    wanted = int(whole.argmax()) if target is None else lens.token(target)
+    wanted = int(whole.argmax()) if target is None else model.token(target)
     changed = ids.repeat(len(ids), 1)
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
-    changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, lens.token(by))
+    changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, model.token(by))
     found = []
     with progress("leaving out tokens", len(changed), "tokens") as bar:
         for first in range(0, len(changed), CHANGED_AT_ONCE):
             rows = changed[first : first + CHANGED_AT_ONCE]
-            past = Past(lens.config, run, min(first, rows.shape[1] - 1))
-            found.append(lens.run(rows[:, past.n :], only=-1, past=past).logits[:, -1].log_softmax(-1)[:, wanted])
+            past = Past(model.config, run, min(first, rows.shape[1] - 1))
+            found.append(model.run(rows[:, past.n :], only=-1, past=past).logits[:, -1].log_softmax(-1)[:, wanted])
             bar.advance(len(rows))
     effect = whole[wanted] - torch.cat(found)
-    return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)
+    return Ablation(model.texts(ids.tolist()), model.text(wanted), float(whole[wanted]), effect)

@@ -120,7 +120,7 @@ def attribution_needs(config: GPTConfig) -> list[str]:
 
 @torch.no_grad()
 def attribute(
-    lens: Lens,
+    model: Lens,
     prompt: Any,
     position: SupportsIndex = -1,
     target: str | SupportsIndex | None = None,
@@ -132,28 +132,28 @@ def attribute(
     Raises ValueError for a position or a token that is not there, where both tokens are the same, and for a run whose
     terms do not add up: one in which something else was written than what the terms are made of, or another model's.
     """
-    tokens = lens.tokens_of(prompt)
-    at = lens.position(position, tokens.shape[1])
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, attribution_needs(lens.config), at)
+    tokens = model.tokens_of(prompt)
+    at = model.position(position, tokens.shape[1])
+    run = model.read(prompt if isinstance(prompt, Activations) else tokens, attribution_needs(model.config), at)
     logits = run.after(at).double()
-    wanted = int(logits.argmax()) if target is None else lens.token(target)
-    other = None if against is None else lens.token(against)
+    wanted = int(logits.argmax()) if target is None else model.token(target)
+    other = None if against is None else model.token(against)
     if wanted == other:
-        raise ValueError(f"target and against are both {lens.text(wanted)!r}; name two tokens")
+        raise ValueError(f"target and against are both {model.text(wanted)!r}; name two tokens")
     logit = float(logits[wanted]) - (0.0 if other is None else float(logits[other]))
-    direction, bias = unembedded(lens.gpt, run["ln_final.hook_scale"][0, at], wanted, other)
+    direction, bias = unembedded(model.gpt, run["ln_final.hook_scale"][0, at], wanted, other)
     z, post = (
-        torch.stack([run[f"blocks.{layer}.{name}"][0, at] for layer in range(lens.config.n_layer)]).double()
+        torch.stack([run[f"blocks.{layer}.{name}"][0, at] for layer in range(model.config.n_layer)]).double()
         for name in ("attn.hook_z", "mlp.hook_post")
     )
-    blocks = [block for block in lens.gpt.blocks if isinstance(block, Block)]
+    blocks = [block for block in model.gpt.blocks if isinstance(block, Block)]
     outs, downs = [block.attention.out for block in blocks], [block.mlp.down for block in blocks]
     heads = (z * unit_terms(outs, direction).view_as(z)).sum(-1)
     neuron_terms, mlp_bias_terms = post * unit_terms(downs, direction), bias_terms(downs, direction)
-    positions = run["hook_pos_embed"][0, at] if lens.config.learned_positions else None
+    positions = run["hook_pos_embed"][0, at] if model.config.learned_positions else None
     made = Attribution(
-        target=lens.text(wanted),
-        against=None if other is None else lens.text(other),
+        target=model.text(wanted),
+        against=None if other is None else model.text(other),
         position=at,
         logit=logit,
         embedding=float(dot(run["hook_embed"][0, at], direction)),

@@ -22,7 +22,7 @@ from bluejay.notebook import link, page, table, visible
 from bluejay.progress import progress
 from bluejay.trace.display import printable
 from bluejay.trace.document_rows import Row
-from bluejay.trace.index import IndexShard
+from bluejay.trace.suffix_arrays import IndexShard
 from bluejay.trace.tracing import Tracer
 
 LENGTH = 64
@@ -170,57 +170,57 @@ def passage(shard: IndexShard, at: int, length: int) -> tuple[np.ndarray, int, i
 
 
 def neuron_card(
-    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, neuron: SupportsIndex, examples: int = 8
+    model: Lens, found: Sequence[Passage], layer: SupportsIndex, neuron: SupportsIndex, examples: int = 8
 ) -> Card:
     """The card of a neuron. Raises ValueError for a layer or a neuron that is not there."""
-    layer, neuron = lens.layer(layer), lens.neuron(neuron)
+    layer, neuron = model.layer(layer), model.neuron(neuron)
     name = f"blocks.{layer}.mlp.hook_post"
 
     def strength(tokens: Tensor) -> tuple[Tensor, None]:
-        return lens.run(tokens, [name])[name][..., neuron], None
+        return model.run(tokens, [name])[name][..., neuron], None
 
-    block = lens.gpt.blocks[layer]
+    block = model.gpt.blocks[layer]
     assert isinstance(block, Block)
-    effect = promoted_logits(lens, block.mlp.down.weight[:, neuron])
-    return card_of(lens, "neuron", (layer, neuron), found, strength, effect, examples)
+    effect = promoted_logits(model, block.mlp.down.weight[:, neuron])
+    return card_of(model, "neuron", (layer, neuron), found, strength, effect, examples)
 
 
 def head_card(
-    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, head: SupportsIndex, examples: int = 8
+    model: Lens, found: Sequence[Passage], layer: SupportsIndex, head: SupportsIndex, examples: int = 8
 ) -> Card:
     """The card of a head: how much it moves from tokens other than the first and the current one. Raises ValueError for
     a layer or a head that is not there."""
-    layer, head = lens.layer(layer), lens.head(head)
+    layer, head = model.layer(layer), model.head(head)
     names = [f"blocks.{layer}.attn.hook_{name}" for name in ("pattern", "v")]
 
     def strength(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        run = lens.run(tokens, names)
-        lengths = value_lengths(lens, run[names[1]], layer)[:, head]
+        run = model.run(tokens, names)
+        lengths = value_lengths(model, run[names[1]], layer)[:, head]
         moved = (run[names[0]][:, head] * lengths[:, None]).tril(-1)
         moved[..., 0] = 0
         best = moved.max(-1)
         return best.values, best.indices
 
-    return card_of(lens, "head", (layer, head), found, strength, None, examples)
+    return card_of(model, "head", (layer, head), found, strength, None, examples)
 
 
-def promoted_logits(lens: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
+def promoted_logits(model: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
     """How much a vector of the residual stream raises each logit, but for the scale of the last norm."""
-    norm = lens.gpt.norm
+    norm = model.gpt.norm
     centred = vector if norm.bias is None else vector - vector.mean()
-    return lens.gpt.unembedding[0] @ (centred * norm.weight)
+    return model.gpt.unembedding[0] @ (centred * norm.weight)
 
 
 def strengths(
-    lens: Lens, name: str, found: Sequence[Passage], strength: Strength
+    model: Lens, name: str, found: Sequence[Passage], strength: Strength
 ) -> tuple[list[Float[Tensor, " T"]], list[Int[Tensor, " T"] | None]]:
     """What `strength` gives for each passage; `name` says in the progress bar what it is of."""
     values, looked = [], []
     with progress(f"reading for {name}", sum(len(one.tokens) for one in found), "tokens") as bar:
         for start in range(0, len(found), BATCH):
             batch = [one.tokens for one in found[start : start + BATCH]]
-            rows = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=lens.tokenizer.eot)
-            value, at = strength(rows.to(lens.gpt.embed.weight.device))
+            rows = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=model.tokenizer.eot)
+            value, at = strength(rows.to(model.gpt.embed.weight.device))
             values += [row[: len(tokens)].cpu() for row, tokens in zip(value, batch, strict=True)]
             looked += [None] * len(batch) if at is None else [row.cpu() for row in at]
             bar.advance(sum(map(len, batch)))
@@ -228,7 +228,7 @@ def strengths(
 
 
 def card_of(
-    lens: Lens,
+    model: Lens,
     kind: str,
     place: tuple[int, int],
     found: Sequence[Passage],
@@ -241,7 +241,7 @@ def card_of(
     if not found:
         raise ValueError("there is no text to make a card of")
     name = f"{kind} {place[0]}.{place[1]}"
-    values, looked = strengths(lens, name, found, strength)
+    values, looked = strengths(model, name, found, strength)
     every = torch.cat(values)
     peaks = torch.stack([value.max() for value in values])
     order = peaks.argsort(descending=True)
@@ -253,7 +253,7 @@ def card_of(
         for number in numbers[:examples].tolist():
             at = len(values[number]) // 2 if random else int(values[number].argmax())
             key = None if looked[number] is None else int(looked[number][at])
-            rows.append(example(lens, found[number], at, float(values[number][at]), key, place))
+            rows.append(example(model, found[number], at, float(values[number][at]), key, place))
         return rows
 
     levels = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -263,23 +263,23 @@ def card_of(
         tokens=len(every),
         active=float((every > 0).double().mean()),
         quantiles={f"{level:.1%}": value for level, value in zip(levels, quantiles, strict=True)},
-        promoted=[] if effect is None else lens.texts(effect.topk(PROMOTED).indices.tolist()),
-        suppressed=[] if effect is None else lens.texts((-effect).topk(PROMOTED).indices.tolist()),
+        promoted=[] if effect is None else model.texts(effect.topk(PROMOTED).indices.tolist()),
+        suppressed=[] if effect is None else model.texts((-effect).topk(PROMOTED).indices.tolist()),
         strongest=shown(order),
         middling=shown(half),
         random=shown(chosen, random=True),
     )
 
 
-def example(lens: Lens, passage: Passage, at: int, value: float, key: int | None, place: tuple[int, int]) -> Example:
+def example(model: Lens, passage: Passage, at: int, value: float, key: int | None, place: tuple[int, int]) -> Example:
     """A place in a passage; for a head, whose `place` is (layer, head), with the token `key` that it looked at."""
     ids, promoted = passage.tokens.tolist(), []
     if key is not None:
         layer, head = place
         wrote = f"blocks.{layer}.attn.hook_result"
-        result = lens.run(passage.tokens[None, : at + 1], [wrote])[wrote][0, at, head]
-        promoted = lens.texts(promoted_logits(lens, result).topk(5).indices.tolist())
-    pieces = lens.tokenizer.token_bytes()
+        result = model.run(passage.tokens[None, : at + 1], [wrote])[wrote][0, at, head]
+        promoted = model.texts(promoted_logits(model, result).topk(5).indices.tolist())
+    pieces = model.tokenizer.token_bytes()
 
     def text(part: Sequence[int]) -> str:
         return b"".join(pieces[id] for id in part).decode("utf-8", errors="replace")

@@ -101,22 +101,22 @@ def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
 
 
 @torch.no_grad()
-def patterns(lens: Lens, prompt: Any, layer: SupportsIndex) -> Patterns:
+def patterns(model: Lens, prompt: Any, layer: SupportsIndex) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
-    layer = lens.layer(layer)
-    names = pattern_needs(lens.config, layer)
-    run = lens.read(prompt, names, prompt.only if isinstance(prompt, Activations) else -1)  # whatever logits it has
+    layer = model.layer(layer)
+    names = pattern_needs(model.config, layer)
+    run = model.read(prompt, names, prompt.only if isinstance(prompt, Activations) else -1)  # whatever logits it has
     q, k, v, pattern = (run[name] for name in names)
-    lengths = value_lengths(lens, v, layer)
+    lengths = value_lengths(model, v, layer)
     weighted = pattern[0] * lengths[0, :, None]
     q, k = (x[0].transpose(0, 1) for x in (q, k))
-    return Patterns(layer, lens.texts(run.tokens[0].tolist()), pattern[0], weighted, q, k, lens.config)
+    return Patterns(layer, model.texts(run.tokens[0].tolist()), pattern[0], weighted, q, k, model.config)
 
 
-def value_lengths(lens: Lens, v: Float[Tensor, "B T K H"], layer: int) -> Float[Tensor, "B N T"]:
+def value_lengths(model: Lens, v: Float[Tensor, "B T K H"], layer: int) -> Float[Tensor, "B N T"]:
     """The length of the value of each position after the output matrix of each head. It is computed from the products
     of the matrix's columns, so that no vector of width D is made for each head and position."""
-    squares = lens.head_products(layer).unflatten(0, (lens.config.kv_heads, -1))  # (K G H H)
+    squares = model.head_products(layer).unflatten(0, (model.config.kv_heads, -1))  # (K G H H)
     values = v.transpose(1, 2)[:, :, None]  # (B K 1 T H)
     return ((values @ squares) * values).sum(-1).clamp(min=0).sqrt().flatten(1, 2)
 
@@ -135,6 +135,8 @@ class HeadScores:
     copying: Float[Tensor, "L N"]
     """From -1 to 1, whether a head raises the logit of what it looks at: the sum of the eigenvalues of its matrix from
     tokens to tokens, divided by the sum of their lengths (Elhage et al. 2021, "Summarizing OV/QK Matrices")."""
+    identity: str = ""
+    """That of the model (`bluejay.evals.evaluation_file.identity_at`); empty where it was not asked for."""
 
     def largest(self, score: str, count: int = 10) -> list[tuple[int, int, float]]:
         """The heads with the largest score: layer, head, score."""
@@ -144,7 +146,8 @@ class HeadScores:
 
     def as_dict(self) -> dict[str, Any]:
         """The scores for JSON."""
-        return {name: getattr(self, name).tolist() for name in SCORES}
+        known = {"identity": self.identity} if self.identity else {}
+        return {name: getattr(self, name).tolist() for name in SCORES} | known
 
     def text(self, count: int = 5) -> str:
         """The heads with the largest scores."""
@@ -162,10 +165,10 @@ class HeadScores:
 
 
 @torch.no_grad()
-def head_scores(lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0) -> HeadScores:
+def head_scores(model: Lens, length: int = 50, sequences: int = 4, seed: int = 0) -> HeadScores:
     """The scores of all heads, from texts of `length` random tokens, each repeated once. Raises ValueError for a text
     that is longer than the context."""
-    rows = repeated_tokens(lens, length, sequences, seed)
+    rows = repeated_tokens(model, length, sequences, seed)
     offset = rows.shape[1] - 2 * length
     found: dict[str, list[Tensor]] = {name: [] for name in SCORES[:3]}
 
@@ -176,28 +179,28 @@ def head_scores(lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0)
             found[score].append(diagonal[..., queries].mean((0, 2)))
         return pattern
 
-    lens.run(rows, write={"blocks.*.attn.hook_pattern": note})
-    return HeadScores(*(torch.stack(found[name]) for name in SCORES[:3]), copying=copying_scores(lens))
+    model.run(rows, write={"blocks.*.attn.hook_pattern": note})
+    return HeadScores(*(torch.stack(found[name]) for name in SCORES[:3]), copying=copying_scores(model))
 
 
-def repeated_tokens(lens: Lens, length: int, sequences: int, seed: int) -> Tensor:
+def repeated_tokens(model: Lens, length: int, sequences: int, seed: int) -> Tensor:
     """Random tokens that are repeated once, after the token that begins a document if the model has one, (B, T). Raises
     ValueError for a length of 1, or one of which two do not fit in the context."""
-    begin = lens.tokenizer.begin or [lens.tokenizer.eot]
-    if not 2 <= length <= (lens.config.n_ctx - len(begin)) // 2:
-        most = (lens.config.n_ctx - len(begin)) // 2
+    begin = model.tokenizer.begin or [model.tokenizer.eot]
+    if not 2 <= length <= (model.config.n_ctx - len(begin)) // 2:
+        most = (model.config.n_ctx - len(begin)) // 2
         raise ValueError(f"the length is {length}; for this model it must be from 2 to {most}")
     generator = torch.Generator().manual_seed(seed)
-    n_tokens = min(lens.tokenizer.vocab_size, lens.config.vocab_size)
+    n_tokens = min(model.tokenizer.vocab_size, model.config.vocab_size)
     once = torch.randint(n_tokens, (sequences, length), generator=generator)
-    return torch.cat([torch.tensor([begin] * sequences), once, once], 1).to(lens.gpt.embed.weight.device)
+    return torch.cat([torch.tensor([begin] * sequences), once, once], 1).to(model.gpt.embed.weight.device)
 
 
 @torch.no_grad()
-def copying_scores(lens: Lens) -> Float[Tensor, "L N"]:
+def copying_scores(model: Lens) -> Float[Tensor, "L N"]:
     """The score `HeadScores.copying` of all heads. A head's matrix from tokens to tokens has the rank of a head's width
     H, so its eigenvalues are those of an H x H matrix."""
-    gpt, config = lens.gpt, lens.config
+    gpt, config = model.gpt, model.config
     layernorm = config.norm == "layernorm"
     unembedding = gpt.unembedding[0].double() * gpt.norm.weight.double()
     embedding = gpt.embed.weight.double()
@@ -221,13 +224,13 @@ def copying_scores(lens: Lens) -> Float[Tensor, "L N"]:
 
 @torch.no_grad()
 def repeat_gain(
-    lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0, write: Mapping[str, Edit] | None = None
+    model: Lens, length: int = 50, sequences: int = 4, seed: int = 0, write: Mapping[str, Edit] | None = None
 ) -> float:
     """By how many bits a token is easier to predict in the second copy of a random text than in the first, which is
     what induction heads are for (Olsson et al. 2022); with `write`, while activations are written. Raises as
     `head_scores`."""
-    rows = repeated_tokens(lens, length, sequences, seed)
-    logprobs = lens.run(rows, write=write).logits[:, :-1].log_softmax(-1)
+    rows = repeated_tokens(model, length, sequences, seed)
+    logprobs = model.run(rows, write=write).logits[:, :-1].log_softmax(-1)
     bits = logprobs.gather(2, rows[:, 1:, None])[..., 0].mean(0) / math.log(2)
     return float(bits[-length + 1 :].mean() - bits[-2 * length : -length].mean())
 
@@ -307,9 +310,9 @@ def kept_models(run: Path) -> dict[str, Path]:
 
 def scored(path: Path, length: int = 50) -> tuple[HeadScores, float]:
     """The scores of a model's heads, and by how many bits repetition helps it."""
-    lens = load(path).lens()
-    size = min(length, (lens.config.n_ctx - 1) // 2)
-    return head_scores(lens, size), repeat_gain(lens, size)
+    model = load(path).lens()
+    size = min(length, (model.config.n_ctx - 1) // 2)
+    return head_scores(model, size), repeat_gain(model, size)
 
 
 def history(run: Path, names: Iterable[str]) -> list[dict[str, float | None]]:

@@ -99,59 +99,59 @@ def places(n: int) -> list[str]:
 
 @torch.no_grad()
 def logit_lens(
-    lens: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[SupportsIndex] | None = None
+    model: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[SupportsIndex] | None = None
 ) -> LayerPredictions:
     """What each layer would have said at each position of a prompt, or at some; through a tuned lens if one is given.
 
     Raises ValueError for a position that is not there, and for an empty list of them.
     """
-    tokens = lens.tokens_of(prompt)
+    tokens = model.tokens_of(prompt)
     n_tokens = tokens.shape[1]
     if positions is not None and not len(positions):
         raise ValueError("there is no position to read the layers at; leave positions out to read all")
-    at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
+    at = list(range(n_tokens)) if positions is None else [model.position(one, n_tokens) for one in positions]
     only = at[0] if len(at) == 1 else None
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, LAYER_NEEDS, only)
+    run = model.read(prompt if isinstance(prompt, Activations) else tokens, LAYER_NEEDS, only)
     final = run.logits[0, at] if only is None else run.after(only)[None]
     likelihood, said = final.softmax(-1), largest(final)
-    places = residuals(lens, run)[:-1]
+    places = residuals(model, run)[:-1]
     group = max(1, ROWS // len(at))  # places in one product
     logits = final.new_empty(min(group, len(places)) + 1, *final.shape)  # of every group: pages of memory are dear
     scratch, rows = torch.empty_like(logits), []
     for first in range(0, len(places), group):
         some = places[first : first + group]
-        normed = [normalized(lens, one[0, at], first + number, tuned) for number, one in enumerate(some)]
-        unembed(lens, torch.cat(normed), logits[: len(some)].flatten(0, 1))
+        normed = [normalized(model, one[0, at], first + number, tuned) for number, one in enumerate(some)]
+        unembed(model, torch.cat(normed), logits[: len(some)].flatten(0, 1))
         rows.append(compared(logits[: len(some)], likelihood, said, scratch[: len(some)]))
     logits[0] = final
     rows.append(compared(logits[:1], likelihood, said, scratch[:1]))
     ids, probability, rank, of_final, entropy, cross = (torch.cat(column) for column in zip(*rows, strict=True))
-    top = [lens.texts(row) for row in ids.tolist()]
-    texts = lens.texts(tokens[0, at].tolist())
+    top = [model.texts(row) for row in ids.tolist()]
+    texts = model.texts(tokens[0, at].tolist())
     kind = "logit" if tuned is None else "tuned"
     kl = (cross - entropy[-1]).clamp(min=0)
     return LayerPredictions(kind, texts, top, ids, probability, rank, of_final, entropy, kl)
 
 
-def residuals(lens: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
+def residuals(model: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
     """The residual stream before the first layer and after each."""
-    after = [run[f"blocks.{layer}.hook_resid_post"] for layer in range(lens.config.n_layer)]
+    after = [run[f"blocks.{layer}.hook_resid_post"] for layer in range(model.config.n_layer)]
     return [run["blocks.0.hook_resid_pre"], *after]
 
 
 def normalized(
-    lens: Lens, residual: Float[Tensor, "*batch D"], place: int, tuned: "TunedLens | None"
+    model: Lens, residual: Float[Tensor, "*batch D"], place: int, tuned: "TunedLens | None"
 ) -> Float[Tensor, "*batch D"]:
     """What the head gets of the residual stream at a place."""
-    return lens.gpt.norm(residual if tuned is None else tuned(residual, place))
+    return model.gpt.norm(residual if tuned is None else tuned(residual, place))
 
 
-def unembed(lens: Lens, normed: Float[Tensor, "rows D"], out: Float[Tensor, "rows V"]) -> None:
+def unembed(model: Lens, normed: Float[Tensor, "rows D"], out: Float[Tensor, "rows V"]) -> None:
     """Write the logits of what the head gets to `out`. A single row is a product with a vector, which torch's matrix
     product into given memory is slow at."""
-    weight, bias = lens.gpt.unembedding
+    weight, bias = model.gpt.unembedding
     if len(normed) == 1:
-        out.copy_(lens.gpt.logits(normed))
+        out.copy_(model.gpt.logits(normed))
     elif bias is None:
         torch.mm(normed, weight.T, out=out)
     else:
@@ -197,45 +197,45 @@ class TunedLens:
             return residual
         return residual + F.linear(residual, self.weight[place], self.bias[place])
 
-    def save(self, lens: Lens) -> Path:
+    def save(self, model: Lens) -> Path:
         """Write it beside the model that it was trained for; returns the file. Raises ValueError for a model that is
         not in a file."""
-        path = new_file(lens)
+        path = new_file(model)
         tensors = {"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}
-        write_bytes(path, save(tensors, {WEIGHTS: fingerprint(lens.gpt)}))
+        write_bytes(path, save(tensors, {WEIGHTS: fingerprint(model.gpt)}))
         return path
 
     @classmethod
-    def load(cls, lens: Lens) -> "TunedLens":
+    def load(cls, model: Lens) -> "TunedLens":
         """The tuned lens of a model. Raises FileNotFoundError if there is none, ValueError if it is damaged or was
         trained for other weights."""
-        path = tuned_file(lens)
+        path = tuned_file(model)
         if path is None or not path.exists():
-            raise FileNotFoundError(f"{lens.name} has no tuned lens; train one with bluejay lens MODEL --tune TEXT")
+            raise FileNotFoundError(f"{model.name} has no tuned lens; train one with bluejay lens MODEL --tune TEXT")
         try:
             with safe_open(path, "pt") as file:
                 weight, bias, known = file.get_tensor("weight"), file.get_tensor("bias"), file.metadata() or {}
         except SafetensorError:
             raise ValueError(f"{path} is damaged; train it again with --tune") from None
-        shape = (lens.config.n_layer, lens.config.d_model, lens.config.d_model)
-        if (weight.shape, bias.shape) != (shape, shape[:2]) or known.get(WEIGHTS) != fingerprint(lens.gpt):
+        shape = (model.config.n_layer, model.config.d_model, model.config.d_model)
+        if (weight.shape, bias.shape) != (shape, shape[:2]) or known.get(WEIGHTS) != fingerprint(model.gpt):
             raise ValueError(f"{path} is not the tuned lens of these weights; train it again with --tune")
-        device = lens.gpt.embed.weight.device
+        device = model.gpt.embed.weight.device
         return cls(weight.to(device), bias.to(device))
 
 
-def tuned_file(lens: Lens) -> Path | None:
+def tuned_file(model: Lens) -> Path | None:
     """Where the tuned lens of a model is, or would be; None for a model that is not in a file."""
-    if lens.path is None:
+    if model.path is None:
         return None
-    return lens.path / TUNED_LENS if lens.path.is_dir() else lens.path.with_name(f"{lens.path.stem}.{TUNED_LENS}")
+    return model.path / TUNED_LENS if model.path.is_dir() else model.path.with_name(f"{model.path.stem}.{TUNED_LENS}")
 
 
-def new_file(lens: Lens) -> Path:
+def new_file(model: Lens) -> Path:
     """Where a tuned lens of a model is saved. Raises ValueError where it cannot be."""
-    path = tuned_file(lens)
+    path = tuned_file(model)
     if path is None:
-        raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+        raise ValueError(f"{model.name} has no folder to save a tuned lens in; load the model from one")
     require_writable(path)
     return path
 
@@ -280,7 +280,7 @@ class Tuned:
 
 
 def tune(
-    lens: Lens,
+    model: Lens,
     tokens: str | Sequence[int] | np.ndarray | Int[Tensor, " T"],
     steps: int = 250,
     length: int = 128,
@@ -297,17 +297,17 @@ def tune(
     for name, value in {"steps": steps, "length": length, "batch": batch}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
-    tokens = torch.as_tensor(lens.tokenizer.encode(tokens) if isinstance(tokens, str) else tokens)
+    tokens = torch.as_tensor(model.tokenizer.encode(tokens) if isinstance(tokens, str) else tokens)
     if tokens.ndim != 1:
         raise ValueError(f"the token ids have the shape {tuple(tokens.shape)}; a tuned lens takes one list of them")
-    length = min(length, lens.config.n_ctx)
+    length = min(length, model.config.n_ctx)
     rows = tokens[: len(tokens) // length * length].view(-1, length)
     held_out = max(1, len(rows) // 10)
     if len(rows) < 2:
         raise ValueError(f"the text has {len(tokens)} tokens; a tuned lens needs at least {2 * length}")
     training, held = rows[:-held_out], rows[-held_out:][:batch]
-    n_layer, width = lens.config.n_layer, lens.config.d_model
-    device = lens.gpt.embed.weight.device
+    n_layer, width = model.config.n_layer, model.config.d_model
+    device = model.gpt.embed.weight.device
     weight = torch.zeros(n_layer, width, width, device=device, requires_grad=True)
     bias = torch.zeros(n_layer, width, device=device, requires_grad=True)
     tuned = TunedLens(weight, bias)
@@ -318,14 +318,14 @@ def tune(
         for _ in range(steps):
             chosen = training[torch.randint(len(training), (batch,), generator=generator)]
             at = torch.randperm(chosen.numel(), generator=generator)[:POSITIONS]
-            losses = divergences(lens, chosen, tuned, at, backward=True)
+            losses = divergences(model, chosen, tuned, at, backward=True)
             clip_gradients(tuned)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
             bar.advance(1, f"{sum(losses) / len(losses):.3f} bits")
     plain = TunedLens(torch.zeros_like(weight), torch.zeros_like(bias))
-    both = [divergences(lens, held, one) for one in (plain, tuned)]
+    both = [divergences(model, held, one) for one in (plain, tuned)]
     made = TunedLens(weight.detach(), bias.detach())
     return Tuned(made, *both, tokens=min(training.numel(), steps * min(POSITIONS, batch * length)))
 
@@ -339,17 +339,17 @@ def clip_gradients(tuned: TunedLens) -> None:
     bias /= norm[:, None]
 
 
-def tune_and_save(lens: Lens, text: str, steps: int = 250) -> Tuned:
+def tune_and_save(model: Lens, text: str, steps: int = 250) -> Tuned:
     """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
     latter before it is trained."""
-    new_file(lens)
-    tuned = tune(lens, text, steps)
-    tuned.lens.save(lens)
+    new_file(model)
+    tuned = tune(model, text, steps)
+    tuned.lens.save(model)
     return tuned
 
 
 def divergences(
-    lens: Lens,
+    model: Lens,
     rows: Int[Tensor, "B T"],
     tuned: TunedLens,
     at: Int[Tensor, " chosen"] | None = None,
@@ -357,12 +357,12 @@ def divergences(
 ) -> list[float]:
     """The mean divergence of each place before the last, in bits per token, at some of the B T positions or at all;
     with gradients if they are wanted."""
-    run = lens.run(rows, [*LAYER_NEEDS, "ln_final.hook_out"], only=-1)
+    run = model.run(rows, [*LAYER_NEEDS, "ln_final.hook_out"], only=-1)
     at = torch.arange(rows.numel()) if at is None else at
-    final, found = lens.gpt.logits(run["ln_final.hook_out"].flatten(0, 1)[at]).log_softmax(-1), []
-    for place, residual in enumerate(residuals(lens, run)[:-1]):
+    final, found = model.gpt.logits(run["ln_final.hook_out"].flatten(0, 1)[at]).log_softmax(-1), []
+    for place, residual in enumerate(residuals(model, run)[:-1]):
         with torch.set_grad_enabled(backward):
-            logprobs = lens.gpt.logits(normalized(lens, residual.flatten(0, 1)[at], place, tuned)).log_softmax(-1)
+            logprobs = model.gpt.logits(normalized(model, residual.flatten(0, 1)[at], place, tuned)).log_softmax(-1)
             loss = F.kl_div(logprobs, final, log_target=True, reduction="sum") / len(at)
             if backward:
                 loss.backward()

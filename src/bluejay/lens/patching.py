@@ -67,7 +67,7 @@ class Pair:
 
 @torch.no_grad()
 def pair_of(
-    lens: Lens,
+    model: Lens,
     clean: Any,
     corrupt: Any,
     answer: str | SupportsIndex | None = None,
@@ -77,23 +77,23 @@ def pair_of(
     """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's
     opinion, unless they are given. Raises ValueError for prompts of different lengths, and where the two prompts do not
     differ in what is compared."""
-    first, second = lens.one(clean), lens.one(corrupt)
+    first, second = model.one(clean), model.one(corrupt)
     if first.shape != second.shape:
         raise ValueError(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
             " of equal length"
         )
     names = [f"blocks.*.{hook_of(part)}" for part in ([parts] if isinstance(parts, str) else parts)]
-    stream = ["blocks.*.hook_resid_pre", "blocks.*.hook_resid_post", *Past.names(lens.config)]
-    stream += [] if lens.config.parallel else ["blocks.*.hook_resid_mid"]
-    runs = [lens.run(tokens, read, only=-1) for tokens, read in ((first, names), (second, [*names, *stream]))]
+    stream = ["blocks.*.hook_resid_pre", "blocks.*.hook_resid_post", *Past.names(model.config)]
+    stream += [] if model.config.parallel else ["blocks.*.hook_resid_mid"]
+    runs = [model.run(tokens, read, only=-1) for tokens, read in ((first, names), (second, [*names, *stream]))]
     said = [
-        int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
+        int(run.logits[0, -1].argmax()) if token is None else model.token(token)
         for run, token in zip(runs, (answer, other), strict=True)
     ]
     if said[0] == said[1]:
         raise ValueError(
-            f"both prompts are followed by {lens.text(said[0])!r}; name two tokens whose logits to compare"
+            f"both prompts are followed by {model.text(said[0])!r}; name two tokens whose logits to compare"
         )
     pair = Pair(runs[0], runs[1], *said)
     if float(pair.difference(runs[0].logits)) == float(pair.difference(runs[1].logits)):
@@ -101,11 +101,11 @@ def pair_of(
     return pair
 
 
-def induction_prompts(lens: Lens, n_words: int = 12, seed: int = 0) -> tuple[str, str, str, str]:
+def induction_prompts(model: Lens, n_words: int = 12, seed: int = 0) -> tuple[str, str, str, str]:
     """A text of words in which the first of them stand again, so that it is known what follows; the same text with
     another word at that place; and the two words. All words are one token each. Raises ValueError where the tokenizer
     has too few such words."""
-    words = [f" {word}" for word in WORDS.split() if len(lens.tokenizer.encode(f" {word}")) == 1]
+    words = [f" {word}" for word in WORDS.split() if len(model.tokenizer.encode(f" {word}")) == 1]
     if len(words) < n_words + 2:
         raise ValueError(f"{len(words)} of the words are one token; the prompt needs {n_words + 2}")
     generator = torch.Generator().manual_seed(seed)
@@ -116,34 +116,34 @@ def induction_prompts(lens: Lens, n_words: int = 12, seed: int = 0) -> tuple[str
 
 
 def recovered_from(
-    lens: Lens, pair: Pair, stream: Float[Tensor, "rows later D"], layer: int, at: str, past: Past
+    model: Lens, pair: Pair, stream: Float[Tensor, "rows later D"], layer: int, at: str, past: Past
 ) -> Float[Tensor, " rows"]:
     """The share that each row brings back as the residual stream of the second prompt without its first `past.n`
     tokens: before a layer (`at` is "pre"), or after it ("post"). Only later layers are run."""
     tokens = pair.corrupt.tokens[:, past.n :].expand(len(stream), -1)
     write, first = {f"blocks.{layer}.hook_resid_{at}": lambda _: stream}, layer + (at == "post")
-    return pair.recovered(lens.run(tokens, write=write, first_layer=first, only=-1, past=past).logits).cpu()
+    return pair.recovered(model.run(tokens, write=write, first_layer=first, only=-1, past=past).logits).cpu()
 
 
 def patched_stream(
-    lens: Lens, pair: Pair, layer: int, part: str, columns: Int[Tensor, " rows"], n: int
+    model: Lens, pair: Pair, layer: int, part: str, columns: Int[Tensor, " rows"], n: int
 ) -> Float[Tensor, "rows later D"]:
     """The residual stream after a layer, or before it where that is what is patched, without the first `n` positions;
     in row i one position or one head is from the first prompt. The layer itself is not run again but for its MLP, where
     that reads what attention wrote."""
-    at, block = f"blocks.{layer}.", lens.gpt.blocks[layer]
+    at, block = f"blocks.{layer}.", model.gpt.blocks[layer]
     assert isinstance(block, Block)
     rows = torch.arange(len(columns))
     clean, corrupt = (run[at + hook_of(part)][0, n:] for run in (pair.clean, pair.corrupt))
     if part == "heads":
-        out = block.attention.out.weight.unflatten(1, (lens.config.n_head, -1))  # (D N H)
+        out = block.attention.out.weight.unflatten(1, (model.config.n_head, -1))  # (D N H)
         change = torch.einsum("tnh,dnh->ntd", clean - corrupt, out)
     else:
         change = corrupt.new_zeros(len(columns), *corrupt.shape)
         change[rows, columns - n] = (clean - corrupt)[columns - n]
     if part == "residual":
         return corrupt + change
-    if lens.config.parallel or part == "mlp":
+    if model.config.parallel or part == "mlp":
         return pair.corrupt[at + "hook_resid_post"][:, n:] + change
     assert block.mlp_norm is not None
     middle = pair.corrupt[at + "hook_resid_mid"][:, n:] + change
@@ -198,22 +198,22 @@ class Patched:
 
 
 @torch.no_grad()
-def patch(lens: Lens, pair: Pair, part: str) -> Patched:
+def patch(model: Lens, pair: Pair, part: str) -> Patched:
     """Patch each activation of a kind in turn: the residual stream before each layer, or what its attention or its MLP
     wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist, or that the
     pair was not made for."""
     require_part(pair, part)
-    n_layer, at = lens.config.n_layer, "pre" if part == "residual" else "post"
-    columns = torch.arange(lens.config.n_head if part == "heads" else pair.clean.tokens.shape[1])
+    n_layer, at = model.config.n_layer, "pre" if part == "residual" else "post"
+    columns = torch.arange(model.config.n_head if part == "heads" else pair.clean.tokens.shape[1])
     found = torch.empty(n_layer, len(columns))
     with progress(f"patching {part}", found.numel(), "patches") as bar:
         for layer in range(n_layer):
             for some in (columns,) if part == "heads" else columns.split(CHANGED_AT_ONCE):
-                past = Past(lens.config, pair.corrupt, pair.same if part == "heads" else int(some[0]))
-                stream = patched_stream(lens, pair, layer, part, some, past.n)
-                found[layer, some] = recovered_from(lens, pair, stream, layer, at, past)
+                past = Past(model.config, pair.corrupt, pair.same if part == "heads" else int(some[0]))
+                stream = patched_stream(model, pair, layer, part, some, past.n)
+                found[layer, some] = recovered_from(model, pair, stream, layer, at, past)
                 bar.advance(len(some))
-    return described(lens, pair, part, found)
+    return described(model, pair, part, found)
 
 
 def require_part(pair: Pair, part: str) -> None:
@@ -230,32 +230,32 @@ def hook_of(part: str) -> str:
     return HOOKS[part]
 
 
-def described(lens: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:
+def described(model: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:
     """Shares with what they are of."""
     columns = (
-        [str(head) for head in range(lens.config.n_head)]
+        [str(head) for head in range(model.config.n_head)]
         if part == "heads"
-        else lens.texts(pair.corrupt.tokens[0].tolist())
+        else model.texts(pair.corrupt.tokens[0].tolist())
     )
     differences = (float(pair.difference(run.logits)) for run in (pair.clean, pair.corrupt))
-    return Patched(part, columns, recovered, lens.text(pair.answer), lens.text(pair.other), *differences)
+    return Patched(part, columns, recovered, model.text(pair.answer), model.text(pair.other), *differences)
 
 
 @torch.no_grad()
-def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
+def patch_heads(model: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
     """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there, and
     for a pair that was not made for heads."""
-    return float(patch_sets(lens, pair, [heads])[0])
+    return float(patch_sets(model, pair, [heads])[0])
 
 
-def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]) -> Float[Tensor, " sets"]:
+def patch_sets(model: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]) -> Float[Tensor, " sets"]:
     """The share that the heads of each set bring back together. Raises as `patch_heads`."""
     require_part(pair, "heads")
-    past = Past(lens.config, pair.corrupt, pair.same)
-    chosen = torch.zeros(lens.config.n_layer, len(sets), lens.config.n_head, dtype=torch.bool)
+    past = Past(model.config, pair.corrupt, pair.same)
+    chosen = torch.zeros(model.config.n_layer, len(sets), model.config.n_head, dtype=torch.bool)
     for row, heads in enumerate(sets):
         for layer, head in heads:
-            chosen[lens.layer(layer), row, lens.head(head)] = True
+            chosen[model.layer(layer), row, model.head(head)] = True
 
     def edit(mask: Tensor, clean: Tensor, z: Float[Tensor, "sets T N H"]) -> Tensor:
         return torch.where(mask, clean, z)
@@ -268,7 +268,7 @@ def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]
     before = f"blocks.{first}.hook_resid_pre"
     stream = pair.corrupt[before][:, past.n :].expand(len(sets), -1, -1)
     tokens = pair.corrupt.tokens[:, past.n :].expand(len(sets), -1)
-    run = lens.run(tokens, write=write | {before: lambda _: stream}, first_layer=first, only=-1, past=past)
+    run = model.run(tokens, write=write | {before: lambda _: stream}, first_layer=first, only=-1, past=past)
     return pair.recovered(run.logits).cpu()
 
 
@@ -326,16 +326,16 @@ class HeadCurve:
 
 
 @torch.no_grad()
-def head_curve(lens: Lens, pairs: Pair | Sequence[Pair], random_sets: int = 20, seed: int = 0) -> HeadCurve:
+def head_curve(model: Lens, pairs: Pair | Sequence[Pair], random_sets: int = 20, seed: int = 0) -> HeadCurve:
     """Patch the heads of `best_together`, each number of them up to CHOSEN, then 32, 64 and so on, a quarter and all,
     beside random sets of as many, drawn from all heads; in a pair of prompts, or in several, whose shares are averaged.
     Raises ValueError for a pair that was not made for heads, and without a pair or a random set."""
     pairs = [pairs] if isinstance(pairs, Pair) else pairs
     if not pairs or random_sets < 1:
         raise ValueError(f"there are {len(pairs)} pairs and {random_sets} random sets; a curve needs one of each")
-    every = [(layer, head) for layer in range(lens.config.n_layer) for head in range(lens.config.n_head)]
-    alone = torch.stack([patch(lens, pair, "heads").recovered for pair in pairs]).mean(0).flatten()
-    order = best_together(lens, pairs, [every[at] for at in alone.argsort(descending=True, stable=True).tolist()])
+    every = [(layer, head) for layer in range(model.config.n_layer) for head in range(model.config.n_head)]
+    alone = torch.stack([patch(model, pair, "heads").recovered for pair in pairs]).mean(0).flatten()
+    order = best_together(model, pairs, [every[at] for at in alone.argsort(descending=True, stable=True).tolist()])
     n = len(every)
     powers = (2**power for power in range(n.bit_length()))
     sizes = sorted({size for size in (*range(1, CHOSEN + 1), *powers, max(1, n // 4), n) if size <= n})
@@ -344,38 +344,38 @@ def head_curve(lens: Lens, pairs: Pair | Sequence[Pair], random_sets: int = 20, 
     with progress("patching sets of heads", (random_sets + 1) * len(sizes), "sets") as bar:
         for number, size in enumerate(sizes):
             sets = [[every[at] for at in torch.randperm(n, generator=generator)[:size].tolist()] for _ in random]
-            shares = patch_each(lens, pairs, [order[:size], *sets])
+            shares = patch_each(model, pairs, [order[:size], *sets])
             by_pair[:, number], random[:, number] = shares[:, 0], shares[:, 1:].mean(0)
             bar.advance(random_sets + 1)
     return HeadCurve(order, sizes, by_pair, random)
 
 
-def best_together(lens: Lens, pairs: Sequence[Pair], heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def best_together(model: Lens, pairs: Sequence[Pair], heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Heads in another order: first, one after the other, the one that brings back most together with those before it;
     then, as they were given, those that are not among the first CANDIDATES or were not chosen."""
     left, chosen = list(heads[:CANDIDATES]), []
     with progress("choosing heads", min(CHOSEN, len(left)), "heads") as bar:
         while left and len(chosen) < CHOSEN:
-            best = int(patch_each(lens, pairs, [[*chosen, head] for head in left]).mean(0).argmax())
+            best = int(patch_each(model, pairs, [[*chosen, head] for head in left]).mean(0).argmax())
             chosen.append(left.pop(best))
             bar.advance(1)
     return chosen + [head for head in heads if head not in chosen]
 
 
 def patch_each(
-    lens: Lens, pairs: Sequence[Pair], sets: Sequence[Sequence[tuple[int, int]]]
+    model: Lens, pairs: Sequence[Pair], sets: Sequence[Sequence[tuple[int, int]]]
 ) -> Float[Tensor, "pairs sets"]:
     """The share that the heads of each set bring back together in each pair. Raises as `patch_heads`."""
-    return torch.stack([patch_sets(lens, pair, sets) for pair in pairs])
+    return torch.stack([patch_sets(model, pair, sets) for pair in pairs])
 
 
 def head_edits(
-    lens: Lens, heads: Sequence[tuple[int, int]], value: Callable[[int], Tensor | float]
+    model: Lens, heads: Sequence[tuple[int, int]], value: Callable[[int], Tensor | float]
 ) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     """What replaces heads (layer, head) by their parts of `value(layer)`, a tensor (1 T N H) or a number."""
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
-        by_layer.setdefault(lens.layer(layer), []).append(lens.head(head))
+        by_layer.setdefault(model.layer(layer), []).append(model.head(head))
 
     def edit(numbers: list[int], new: Tensor | float, z: Tensor) -> Tensor:
         z = z.clone()

@@ -81,7 +81,7 @@ class Look:
 
 @torch.no_grad()
 def look(
-    lens: Lens,
+    model: Lens,
     prompt: Any,
     position: SupportsIndex = -1,
     target: str | SupportsIndex | None = None,
@@ -92,19 +92,19 @@ def look(
     """Look at the prediction after a position of a prompt: that of `target`, or of the likeliest token, or the
     difference from `against`. One run of the model. The layers are read at all positions unless `everywhere` is off.
     Raises ValueError for a position or a token that is not there."""
-    layers = range(lens.config.n_layer)
-    heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
-    tokens = lens.tokens_of(prompt)
-    at = lens.position(position, tokens.shape[1])
-    names = [*LAYER_NEEDS, *attribution_needs(lens.config), *heads]
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
-    likely = run.after(at).softmax(-1).topk(min(10, lens.config.vocab_size))
+    layers = range(model.config.n_layer)
+    heads = [name for layer in layers for name in pattern_needs(model.config, layer)]
+    tokens = model.tokens_of(prompt)
+    at = model.position(position, tokens.shape[1])
+    names = [*LAYER_NEEDS, *attribution_needs(model.config), *heads]
+    run = model.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
+    likely = run.after(at).softmax(-1).topk(min(10, model.config.vocab_size))
     return Look(
-        lens.texts(run.tokens[0].tolist()),
+        model.texts(run.tokens[0].tolist()),
         at,
-        list(zip(lens.texts(likely.indices.tolist()), likely.values.tolist(), strict=True)),
-        logit_lens(lens, run, tuned, None if everywhere else [at]),
-        attribute(lens, run, at, target, against),
-        [patterns(lens, run, layer) for layer in layers],
-        lens.note,
+        list(zip(model.texts(likely.indices.tolist()), likely.values.tolist(), strict=True)),
+        logit_lens(model, run, tuned, None if everywhere else [at]),
+        attribute(model, run, at, target, against),
+        [patterns(model, run, layer) for layer in layers],
+        model.note,
     )

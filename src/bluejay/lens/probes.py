@@ -61,11 +61,11 @@ class Probe:
         return page("A linear probe", table(names, [[f"{getattr(self, name):.3f}" for name in names]]))
 
 
-def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsIndex = -1) -> Float[Tensor, "n D"]:
+def features(model: Lens, texts: Sequence[Any], name: str, position: SupportsIndex = -1) -> Float[Tensor, "n D"]:
     """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, for a
     position that is not there, for a name that stands for several activations or for one that has no row for each
     position alone, and without a text."""
-    texts, names, rows = [texts] if isinstance(texts, str) else texts, expand(lens.config, name), []
+    texts, names, rows = [texts] if isinstance(texts, str) else texts, expand(model.config, name), []
     if len(names) != 1:
         raise ValueError(f"{name} is {len(names)} activations; features are read from one")
     if names[0].endswith(("hook_attn_scores", "hook_pattern")):
@@ -73,8 +73,8 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsInde
     if not len(texts):
         raise ValueError("there is no text to read features from")
     for text in texts:
-        value = lens.run(text, names)[names[0]][0]
-        rows.append(value[lens.position(position, len(value))].flatten())
+        value = model.run(text, names)[names[0]][0]
+        rows.append(value[model.position(position, len(value))].flatten())
     return torch.stack(rows)
 
 

@@ -42,31 +42,31 @@ class Steering:
 
 
 @torch.no_grad()
-def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], layer: SupportsIndex) -> Steering:
+def steering_vector(model: Lens, texts: Sequence[str], against: Sequence[str], layer: SupportsIndex) -> Steering:
     """The direction from the second set of texts to the first at a layer: the difference of their means over all
     positions but the first, at which models keep a vector that is far larger than all others. Raises ValueError for an
     empty set, a text of one token, and a layer that is not there."""
-    layer = lens.layer(layer)
+    layer = model.layer(layer)
     texts, against = ([side] if isinstance(side, str) else side for side in (texts, against))
     if not texts or not against:
         raise ValueError("a direction needs texts on both sides; one side is empty")
-    means = [torch.stack([mean_residual(lens, text, layer) for text in side]).mean(0) for side in (texts, against)]
+    means = [torch.stack([mean_residual(model, text, layer) for text in side]).mean(0) for side in (texts, against)]
     return Steering(layer, means[0] - means[1])
 
 
-def mean_residual(lens: Lens, text: str, layer: int) -> Float[Tensor, " D"]:
+def mean_residual(model: Lens, text: str, layer: int) -> Float[Tensor, " D"]:
     """The mean of a text's residual stream before a layer, without the first position. Raises ValueError for a text of
     one token."""
     name = f"blocks.{layer}.hook_resid_pre"
-    residual = lens.run(text, [name])[name][0]
+    residual = model.run(text, [name])[name][0]
     if len(residual) < 2:
         raise ValueError(f"the text {text!r} has one token; a direction is measured after the first")
     return residual[1:].mean(0)
 
 
-def steered_model(lens: Lens, steering: Steering, strength: float) -> GPT:
+def steered_model(model: Lens, steering: Steering, strength: float) -> GPT:
     """A model that shares the lens's weights and always adds the direction, so that any backend of torch runs it."""
-    gpt, shift = private_copy(lens.gpt), strength * steering.vector
+    gpt, shift = private_copy(model.gpt), strength * steering.vector
     gpt.blocks[steering.layer].register_forward_pre_hook(lambda _, inputs: (inputs[0] + shift, *inputs[1:]))
     return gpt
 
@@ -103,55 +103,55 @@ class Steered:
 
 
 def steer(
-    lens: Lens, steering: Steering, strengths: Sequence[float], prompt: str, texts: Sequence[str], max_tokens: int = 40
+    model: Lens, steering: Steering, strengths: Sequence[float], prompt: str, texts: Sequence[str], max_tokens: int = 40
 ) -> Steered:
     """What a model writes after a prompt at several strengths, and the bits per byte of texts at each. Raises as
     `steering_cost` and `generate`."""
     require_text(texts)
-    require_own(lens, steering)
+    require_own(model, steering)
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-    written = [generate(lens, steering.write(strength), prompt, params) for strength in strengths]
-    return Steered(steering.layer, list(strengths), steering_cost(lens, steering, strengths, texts), written)
+    written = [generate(model, steering.write(strength), prompt, params) for strength in strengths]
+    return Steered(steering.layer, list(strengths), steering_cost(model, steering, strengths, texts), written)
 
 
 @torch.no_grad()
-def steering_cost(lens: Lens, steering: Steering, strengths: Sequence[float], texts: Sequence[str]) -> list[float]:
+def steering_cost(model: Lens, steering: Steering, strengths: Sequence[float], texts: Sequence[str]) -> list[float]:
     """The bits per byte of texts at several strengths; 0 is the model as it is. Raises ValueError without text, and for
     a direction of another width or layer than the model has."""
-    require_own(lens, steering)
+    require_own(model, steering)
     found = []
     with progress("measuring steering", len(strengths), "strengths") as bar:
         for strength in strengths:
-            found.append(bits_per_byte(lens, texts, steering.write(strength)))
+            found.append(bits_per_byte(model, texts, steering.write(strength)))
             bar.advance(1)
     return found
 
 
-def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -> float:
+def bits_per_byte(model: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -> float:
     """The bits per byte of texts. A text longer than the context is read in pieces, each as a document of its own.
     Raises ValueError without text."""
     require_text(texts)
     bits, n_bytes = 0.0, 0
-    begin = lens.tokenizer.begin or [lens.tokenizer.eot]
-    room = lens.config.n_ctx - len(begin)
+    begin = model.tokenizer.begin or [model.tokenizer.eot]
+    room = model.config.n_ctx - len(begin)
     for text in [texts] if isinstance(texts, str) else texts:
-        ids = lens.tokenizer.encode(text)
+        ids = model.tokenizer.encode(text)
         n_bytes += len(well_formed(text).encode())
         for start in range(0, len(ids), room):
             piece = ids[start : start + room]
-            tokens = torch.tensor([begin + piece], device=lens.gpt.embed.weight.device)
-            logprobs = lens.run(tokens, write=write).logits[0, len(begin) - 1 : -1].log_softmax(-1)
+            tokens = torch.tensor([begin + piece], device=model.gpt.embed.weight.device)
+            logprobs = model.run(tokens, write=write).logits[0, len(begin) - 1 : -1].log_softmax(-1)
             bits -= float(logprobs.gather(1, torch.tensor(piece, device=tokens.device)[:, None]).double().sum())
     return bits / math.log(2) / n_bytes
 
 
-def require_own(lens: Lens, steering: Steering) -> None:
+def require_own(model: Lens, steering: Steering) -> None:
     """Raise ValueError for a direction that cannot be of this model."""
-    lens.layer(steering.layer)
-    if len(steering.vector) != lens.config.d_model:
+    model.layer(steering.layer)
+    if len(steering.vector) != model.config.d_model:
         raise ValueError(
-            f"the direction has {len(steering.vector)} numbers, and the residual stream of {lens.name} has "
-            f"{lens.config.d_model}; make one with this model"
+            f"the direction has {len(steering.vector)} numbers, and the residual stream of {model.name} has "
+            f"{model.config.d_model}; make one with this model"
         )
 
 
@@ -161,16 +161,16 @@ def require_text(texts: Sequence[str]) -> None:
         raise ValueError("there is no text to measure bits per byte on")
 
 
-def generate(lens: Lens, write: Mapping[str, Edit], prompt: str, sampling_params: SamplingParams | None = None) -> str:
+def generate(model: Lens, write: Mapping[str, Edit], prompt: str, sampling_params: SamplingParams | None = None) -> str:
     """Continue a prompt while activations are written, in torch. Raises ValueError for several samples, and PromptError
     and its kinds."""
     params = sampling_params or SamplingParams()
     if params.n != 1:
         raise ValueError(f"n is {params.n}; one text is written at a time")
-    (ids,) = encode_prompts(lens.tokenizer, [prompt])
-    check_prompt(ids, params, lens.config.n_ctx, min(lens.tokenizer.vocab_size, lens.config.vocab_size))
-    with lens.writing(write) as gpt:
-        engine = Resident(partial(TorchBackend.for_tokens, gpt), lens.tokenizer).engine(
-            [most_tokens(ids, params, lens.config.n_ctx)]
+    (ids,) = encode_prompts(model.tokenizer, [prompt])
+    check_prompt(ids, params, model.config.n_ctx, min(model.tokenizer.vocab_size, model.config.vocab_size))
+    with model.writing(write) as gpt:
+        engine = Resident(partial(TorchBackend.for_tokens, gpt), model.tokenizer).engine(
+            [most_tokens(ids, params, model.config.n_ctx)]
         )
         return "".join(chunk.text for _, chunk in engine.run([ids], [params]))

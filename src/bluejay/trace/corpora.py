@@ -18,17 +18,20 @@ from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import corpus_of, shards_named, suffixed
+from bluejay.tokens import corpus_of, is_corpus, shards_named, suffixed
 from bluejay.trace.example_index import ExampleSearcher
 from bluejay.trace.index import Index, NotIndexed
 from bluejay.trace.indexing import remembered
 from bluejay.trace.reading import ReadRun, ShardSequences, read_run
-from bluejay.trace.suffix_arrays import FOLDER, to_index
+from bluejay.trace.sections import to_index
+from bluejay.trace.suffix_arrays import FOLDER, no_corpus
 from bluejay.trace.tracing import Placed, Source, Tracer
 from bluejay.train.checkpoint.trained_on import TrainedOn
 from bluejay.train.data.content import WHOLE_BYTES, hash_of_shards
 from bluejay.train.recipe import is_examples
 
+REPORT = "report.json"
+"""What `bluejay pile build` writes beside the token shards of a corpus."""
 MOST_BASES = 8
 """Models behind a model that are followed by `init`."""
 
@@ -56,11 +59,6 @@ class Search:
         return self.indexes[path]
 
 
-def is_corpus(path: Path) -> bool:
-    """Whether a path is a corpus: a folder with token shards."""
-    return any((path / "tokens").glob("*.idx"))
-
-
 def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     """A tracer for a corpus, or for a model in all that it was trained on.
 
@@ -75,6 +73,8 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     model = locate(target)
     if not target or not (model.is_file() or any(tokenizer_folder(model).glob("*.json"))):
         raise FileNotFoundError(f"{target or 'the empty name'} is neither a model or its run, nor a corpus")
+    if (model / REPORT).is_file() and not (tokenizer_folder(model) / "config.json").is_file():
+        raise FileNotFoundError(no_corpus(model))
     tokenizer = own_tokenizer(model)
     search = Search(corpora)
     sources = sources_of(search, model, tokenizer)

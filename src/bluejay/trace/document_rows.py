@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bluejay.files import sha256_of
-from bluejay.trace.sections import Damaged, Pages, Sections, as_written, paged, with_sums, write_sections
+from bluejay.trace.sections import (
+    Damaged,
+    Pages,
+    Sections,
+    advised,
+    as_written,
+    paged,
+    require_numbers,
+    with_sums,
+    write_sections,
+)
 
 ROWS = "documents.rows"
 KIND = "documents"
@@ -121,8 +131,11 @@ class Rows:
         sections = Sections(path, KIND)
         self.path, self.values = path, sections.values
         with as_written(path):
+            require_numbers(self.values, path, "rows")
+            self.content: dict[str, str] = dict(self.values["content"])
             self.has_table = self.values["rows"] > 0
             if self.has_table:
+                require_numbers(self.values, path, "url_bytes")
                 self.of = {name: sections[f"{name}_rows"] for name in self.values["shards"]}
                 self.records, self.urls = Pages(sections, "records"), Pages(sections, "urls")
                 size = self.values["rows"] * RECORD.itemsize
@@ -131,13 +144,19 @@ class Rows:
                 self.table = self.records.bytes[:size].view(RECORD)
 
     def rows(self, shard: str, documents: np.ndarray) -> np.ndarray:
-        """The number of the row of each document of a shard; documents without a table are a row each."""
-        return self.of[shard][documents].astype(np.int64) if self.has_table else documents.astype(np.int64)
+        """The number of the row of each document of a shard; documents without a table are a row each. Raises
+        Damaged."""
+        with advised(self.path.parents[1]), as_written(self.path):
+            return self.of[shard][documents].astype(np.int64) if self.has_table else documents.astype(np.int64)
 
     def read(self, shard: str, rows: Sequence[int]) -> list[Row]:
         """Rows. Raises Damaged."""
         if not self.has_table:
             return [Row(f"{shard}:{row}", "all", UNKNOWN, UNKNOWN, "") for row in rows]
+        with advised(self.path.parents[1]), as_written(self.path):
+            return self._read(rows)
+
+    def _read(self, rows: Sequence[int]) -> list[Row]:
         of, size = np.array(rows, np.int64), RECORD.itemsize
         after = np.minimum(of + 1, len(self.table) - 1)  # the row behind says where the address of one ends
         self.records.check(of * size, (after + 1) * size)

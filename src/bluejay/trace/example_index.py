@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.trace.document_rows import UNKNOWN, Row
-from bluejay.trace.index import IndexShard, Searcher
+from bluejay.trace.index import Searcher
 from bluejay.trace.reading import ExampleSequences
-from bluejay.trace.suffix_arrays import require_native
+from bluejay.trace.suffix_arrays import IndexShard, require_native
 from bluejay.train.data.packed_examples import PackedExamples, part_of
 from bluejay.train.recipe import Data
 

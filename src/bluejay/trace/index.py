@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,88 +14,21 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.native import native
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import DOCUMENTS_TABLE, suffixed
+from bluejay.tokens import DOCUMENTS_TABLE
 from bluejay.trace.document_rows import ROWS, Row, Rows, hash_of_table
-from bluejay.trace.sections import Damaged, Sections, as_written, read_at_random
+from bluejay.trace.sections import Sections, advised, as_written, to_index
 from bluejay.trace.suffix_arrays import (
     FOLDER,
     KIND,
     SUFFIXES,
-    Range,
-    blocks,
+    IndexShard,
     no_corpus,
     require_native,
-    suffix_array,
-    to_index,
 )
 from bluejay.train.data.content import hash_of_shard
 
 Ids = Sequence[int] | NDArray[np.integer]
-
-
-class IndexShard:
-    """The suffix array of a range of a token shard's documents, to search in."""
-
-    def __init__(self, name: str, tokens: np.ndarray, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """`name` is for messages, `values` and `arrays` are what `suffix_array` returns. Raises Damaged."""
-        self.name, self.tokens, self.starts = name, tokens, arrays["starts"]
-        self.known, self.counts = arrays["known"].astype(np.int32), arrays["counts"]
-        self.shard, self.first_document = values["shard"], values["first_document"]
-        self.first_token = values["first_token"]
-        self.last_token = self.first_token + len(tokens)
-        kind = native.SuffixIndex16 if tokens.itemsize == 2 else native.SuffixIndex32
-        settings = {key: values[key] for key in ("bits", "every", "key_tokens", "key_bits")}
-        given = {"packed": arrays["packed"], "samples": arrays["samples"], "sums": arrays["packed_sums"]}
-        try:
-            self.native = kind(tokens=tokens, starts=self.starts, **given, **settings)
-        except ValueError as error:
-            raise Damaged(f"{name}: {error}") from None
-
-    @classmethod
-    def open(cls, path: Path, corpus: Path) -> "IndexShard":
-        """Open the file of an index. Raises Damaged; ValueError: it is of other tokens."""
-        sections = Sections(path, KIND)
-        with as_written(path):
-            values, dtype = sections.values, np.dtype(sections.values["dtype"])
-            file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
-            first, n = values["first_token"], values["tokens"]
-            others = f"{path} is the index of other tokens than {file}; {to_index(corpus)}"
-            if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
-                raise ValueError(others)
-            with file.open("rb") as opened:
-                if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
-                    raise ValueError(others)
-            mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
-            arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
-            arrays["packed"] = sections.mapped("packed")
-            return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
-
-    @classmethod
-    def in_memory(cls, name: str, shard: str, tokens: np.ndarray, starts: NDArray[np.int64]) -> "IndexShard":
-        """Index documents that are in no corpus: their tokens, end to end, and where each begins and the last one ends.
-        Raises OSError: the folder of temporary files has no room for the tokens."""
-        with tempfile.TemporaryFile() as file:
-            file.write(np.ascontiguousarray(tokens).data)
-            file.flush()
-            values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
-        values |= {"shard": shard, "first_document": 0, "first_token": 0}
-        return cls(name, tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
-
-    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
-        """How often each token occurs, (T,)."""
-        if not len(self.known):
-            return np.zeros(len(ids), np.int64)
-        places = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
-        return np.where(self.known[places] == ids, self.counts[places], 0).astype(np.int64)
-
-    def call(self, name: str, *arguments: Any) -> Any:
-        """A search, whose errors name the file."""
-        try:
-            return getattr(self.native, name)(*arguments)
-        except ValueError as error:
-            raise Damaged(f"{self.name}: {error}; remove it and run bluejay index again") from None
 
 
 @dataclass(frozen=True)
@@ -269,12 +201,10 @@ class Index(Searcher):
             raise NotIndexed(f"{self.corpus} has no index; {command}", [self.corpus])
         if not (directory / ROWS).exists():
             raise NotIndexed(f"the index of {self.corpus} is half built; {command}", [self.corpus])
-        try:
+        with advised(self.corpus):
             rows, shards = Rows(directory / ROWS), [IndexShard.open(file, self.corpus) for file in files]
-        except Damaged as error:
-            raise Damaged(f"{error}; {command}") from None
         super().__init__(str(corpus), shards, rows)
-        self.content: dict[str, str] = rows.values["content"]
+        self.content = rows.content
         for path in (self.corpus / "tokens").glob("*.bin"):
             parts = [shard for shard in self.shards if shard.shard == path.stem]
             covered = all(one.last_token == other.first_token for one, other in pairwise(parts))
@@ -298,12 +228,16 @@ class Index(Searcher):
         command, tokens = to_index(self.corpus), self.corpus / "tokens"
         others = f"which have changed; {command}"
         for shard in self.shards:
-            sections = Sections(Path(shard.name), KIND)
-            sections.check()
-            if hashlib.sha256(shard.tokens.data).hexdigest() != sections.values["sha256"]:
+            path = Path(shard.name)
+            with advised(self.corpus), as_written(path):
+                sections = Sections(path, KIND)
+                sections.check()
+                digest = sections.values["sha256"]
+            if hashlib.sha256(shard.tokens.data).hexdigest() != digest:
                 raise ValueError(f"{shard.name} is the index of other tokens than {tokens / shard.shard}.bin, {others}")
         rows, table = Sections(self.corpus / FOLDER / ROWS, "documents"), tokens / DOCUMENTS_TABLE
-        rows.check()
+        with advised(self.corpus):
+            rows.check()
         if "table" in rows.values and rows.values["table"] != hash_of_table(table):  # older ones lack it
             raise ValueError(f"{rows.path} is of another table than {table}, which has changed; {command}")
         for name, content in self.content.items():

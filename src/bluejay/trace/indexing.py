@@ -24,19 +24,20 @@ from bluejay.machine import free_memory, n_processors
 from bluejay.progress import format_bytes, progress, say
 from bluejay.tokens import DOCUMENTS_TABLE, read_index, suffixed
 from bluejay.trace.document_rows import ROWS, write_rows
-from bluejay.trace.sections import Damaged, Sections, as_written, write_sections
+from bluejay.trace.sections import Sections, to_index, write_sections
 from bluejay.trace.suffix_arrays import (
     CHUNK_TOKENS,
     FOLDER,
     KIND,
     SUFFIXES,
+    IndexShard,
     Range,
     blocks,
+    file_name,
     memory_bytes,
     no_corpus,
     require_native,
     suffix_array,
-    to_index,
 )
 from bluejay.train.checkpoint.owner import LOCK, remove_empty
 from bluejay.train.data.content import hash_of_shard
@@ -227,23 +228,22 @@ def parts_of(shard: TokenFile, kept: Iterable[Part], most: int) -> list[Part]:
 
 
 def usable(directory: Path, shard: TokenFile) -> Iterator[tuple[Path, Part]]:
-    """The index shards of the first documents of a token shard that can be kept, in order."""
+    """The index shards of the first documents of a token shard that can be kept, in order: those that can be opened,
+    are whole, and are of its tokens."""
     first = 0
     for path in sorted(directory.glob(f"{glob.escape(shard.name)}-{'[0-9]' * 10}{SUFFIXES}")):
         try:
+            opened = IndexShard.open(path, directory.parent)
+            part = Part(shard, first, first + len(opened.starts) - 1)
+            if (opened.shard, opened.first_document) != (shard.name, first) or part.last >= len(shard.offsets):
+                return
+            if not np.array_equal(opened.starts, part.range.starts):
+                return
             header = Sections(path, KIND)
-            with as_written(path):
-                values, starts = header.values, header["starts"]
-                part = Part(shard, first, first + len(starts) - 1)
-                if (
-                    values["shard"] != shard.name
-                    or values["first_document"] != first
-                    or part.last >= len(shard.offsets)
-                ):
-                    return
-                if not np.array_equal(starts, part.range.starts) or values["sha256"] != survey(part)[0]:
-                    return
-        except Damaged:
+            header.check()
+            if header.values.get("sha256") != survey(part)[0]:
+                return
+        except ValueError:
             return
         yield path, part
         first = part.last
@@ -317,8 +317,7 @@ def build_part(directory: Path, part: Part) -> None:
     arrays["starts"] = of.starts.astype(np.uint32)
     identity = {"shard": part.tokens.name, "first_document": part.first, "first_token": of.first_token}
     identity |= {"tokens": of.n_tokens, "dtype": part.tokens.dtype.str, "sha256": digest, "blocks": places}
-    # Its name holds its first document, so that parts of a corpus that has grown are behind the ones before.
-    write_sections(directory / f"{part.tokens.name}-{part.first:010}{SUFFIXES}", KIND, values | identity, arrays)
+    write_sections(directory / file_name(part.tokens.name, part.first), KIND, values | identity, arrays)
 
 
 def remember(corpus: Path, content: dict[str, str]) -> None:

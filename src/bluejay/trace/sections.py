@@ -9,6 +9,7 @@ pages, so that a page is checked when it is first read.
 
 import json
 import os
+import shlex
 import struct
 import zlib
 from collections.abc import Generator, Mapping
@@ -37,8 +38,24 @@ def as_written(path: Path) -> Generator[None]:
     """Raise Damaged where the header of a file lacks what the block looks for in it, or has it in another form."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    except Damaged:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Damaged(f"{path} is damaged: its header is not as it was written ({error})") from None
+
+
+def to_index(corpus: Path) -> str:
+    """The advice to index a corpus, with the command as a shell takes it."""
+    return f"run bluejay index {shlex.quote(str(corpus))}"
+
+
+@contextmanager
+def advised(corpus: Path) -> Generator[None]:
+    """Add to the error about a damaged file of a corpus's index what makes it anew."""
+    try:
+        yield
+    except Damaged as error:
+        raise Damaged(f"{error}; {to_index(corpus)}") from None
 
 
 def write_sections(path: Path, kind: str, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
@@ -58,6 +75,13 @@ def write_sections(path: Path, kind: str, values: Mapping[str, Any], arrays: Map
                 file.write(data[begin : begin + CHUNK_BYTES])
         file.write(bytes(in_pages(file.tell()) - file.tell()))
         return file.tell()
+
+
+def require_numbers(values: Mapping[str, Any], path: Path, *names: str) -> None:
+    """Raise Damaged unless the values of a file's header with these names are whole numbers from 0 on."""
+    for name in names:
+        if type(values.get(name)) is not int or values[name] < 0:
+            raise Damaged(f"{path} is damaged: its header has no number {name}")
 
 
 class Sections:

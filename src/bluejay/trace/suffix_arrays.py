@@ -1,20 +1,31 @@
-"""The suffix array of a range of tokens, built in memory and packed: what one index shard holds.
+"""The suffix array of a range of tokens: built in memory, packed, and opened again from the file of an index shard.
 
 Documents are sorted with an end behind each, which is smaller than any token, so that no suffix goes on into the next
 document. The ends are then left out again. Memory: two bytes for each token of two bytes, four for its entry.
 """
 
-import shlex
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluejay.extras import compile_again
 from bluejay.native import absent, native
-from bluejay.trace.sections import in_pages, with_sums
+from bluejay.tokens import suffixed
+from bluejay.trace.sections import (
+    Damaged,
+    Sections,
+    as_written,
+    in_pages,
+    read_at_random,
+    require_numbers,
+    to_index,
+    with_sums,
+)
 
 FOLDER = "index"
 """The folder of a corpus that holds its index."""
@@ -27,6 +38,8 @@ EVERY = 256
 KEY_BITS = 64
 CHUNK_TOKENS = 1 << 22
 SMALL_SYMBOLS = 1 << 16
+PACKED = ("bits", "every", "key_tokens", "key_bits")
+"""Numbers in the header of an index shard that say how its entries and samples are packed."""
 MOST_COUNTED = 1 << 22
 """Symbols that are counted in an array; of more, which no vocabulary has, those in the text are sorted."""
 
@@ -56,9 +69,10 @@ def no_corpus(path: Path) -> str:
     return f"{path} is not a corpus: there are no token shards in {path / 'tokens'}"
 
 
-def to_index(corpus: Path) -> str:
-    """The advice to index a corpus, with the command as a shell takes it."""
-    return f"run bluejay index {shlex.quote(str(corpus))}"
+def file_name(shard: str, first_document: int) -> str:
+    """The name of the file of an index shard, which holds its first document, so that parts of a corpus that has grown
+    are behind the ones before."""
+    return f"{shard}-{first_document:010}{SUFFIXES}"
 
 
 def require_native() -> None:
@@ -145,3 +159,70 @@ def keys(text: np.ndarray, places: np.ndarray, n_tokens: int, bits: int) -> np.n
         going &= symbols > 0
         found = found << np.uint64(bits) | np.where(going, symbols, np.uint64(0))
     return found
+
+
+class IndexShard:
+    """The suffix array of a range of a token shard's documents, to search in."""
+
+    def __init__(self, name: str, tokens: np.ndarray, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """`name` is for messages, `values` and `arrays` are what `suffix_array` returns. Raises Damaged."""
+        self.name, self.tokens, self.starts = name, tokens, arrays["starts"]
+        self.known, self.counts = arrays["known"].astype(np.int32), arrays["counts"]
+        self.shard, self.first_document = values["shard"], values["first_document"]
+        self.first_token = values["first_token"]
+        self.last_token = self.first_token + len(tokens)
+        kind = native.SuffixIndex16 if tokens.itemsize == 2 else native.SuffixIndex32
+        settings = {key: values[key] for key in PACKED}
+        given = {"packed": arrays["packed"], "samples": arrays["samples"], "sums": arrays["packed_sums"]}
+        try:
+            self.native = kind(tokens=tokens, starts=self.starts, **given, **settings)
+        except ValueError as error:
+            raise Damaged(f"{name}: {error}") from None
+
+    @classmethod
+    def open(cls, path: Path, corpus: Path) -> "IndexShard":
+        """Open the file of an index. Raises Damaged; ValueError: it is of other tokens."""
+        sections = Sections(path, KIND)
+        with as_written(path):
+            values, dtype = sections.values, np.dtype(sections.values["dtype"])
+            require_numbers(values, path, "first_document", "first_token", "tokens", *PACKED)
+            if path.name != file_name(values["shard"], values["first_document"]):
+                raise Damaged(f"{path} is damaged: its header is that of another file")
+            file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
+            first, n = values["first_token"], values["tokens"]
+            others = not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize
+            if not others:
+                with file.open("rb") as opened:
+                    others = blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]
+        if others:
+            raise ValueError(f"{path} is the index of other tokens than {file}; {to_index(corpus)}")
+        with as_written(path):
+            mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
+            arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
+            arrays["packed"] = sections.mapped("packed")
+            return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
+
+    @classmethod
+    def in_memory(cls, name: str, shard: str, tokens: np.ndarray, starts: NDArray[np.int64]) -> "IndexShard":
+        """Index documents that are in no corpus: their tokens, end to end, and where each begins and the last one ends.
+        Raises OSError: the folder of temporary files has no room for the tokens."""
+        with tempfile.TemporaryFile() as file:
+            file.write(np.ascontiguousarray(tokens).data)
+            file.flush()
+            values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
+        values |= {"shard": shard, "first_document": 0, "first_token": 0}
+        return cls(name, tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
+
+    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each token occurs, (T,)."""
+        if not len(self.known):
+            return np.zeros(len(ids), np.int64)
+        places = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
+        return np.where(self.known[places] == ids, self.counts[places], 0).astype(np.int64)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """A search, whose errors name the file."""
+        try:
+            return getattr(self.native, name)(*arguments)
+        except ValueError as error:
+            raise Damaged(f"{self.name}: {error}; {to_index(Path(self.name).parents[1])}") from None

@@ -1,6 +1,7 @@
 """`bluejay lens`: its options, and from options to results."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,9 +154,11 @@ def write(found: Any, values: dict[str, Any], path: Path) -> None:
 def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     """The result that the options ask for."""
     if options.heads:
+        from bluejay.evals.evaluation_file import identity_at
         from bluejay.lens.heads import head_scores
 
-        return head_scores(lens, min(50, (lens.config.n_ctx - 1) // 2))
+        scores = head_scores(lens, min(50, (lens.config.n_ctx - 1) // 2))
+        return scores if lens.path is None else replace(scores, identity=identity_at(lens.path))
     if options.card:
         return card(lens, options)
     if options.tune:

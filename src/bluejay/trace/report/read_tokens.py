@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bluejay.machine import free_memory
 from bluejay.progress import format_bytes
-from bluejay.trace.index import IndexShard, Searcher
+from bluejay.trace.index import Searcher
 from bluejay.trace.reading import ReadRun, ranges
-from bluejay.trace.suffix_arrays import memory_bytes
+from bluejay.trace.suffix_arrays import IndexShard, memory_bytes
 from bluejay.trace.tracing import Source
 
 
