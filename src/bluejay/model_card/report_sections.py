@@ -115,7 +115,7 @@ def inside(run: Path, identity: str) -> Iterator[str]:
             induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])
             loss, gain = ("" if figure is None else f"{figure:.2f}" for figure in figures)
             rows.append((name, loss, gain, induction, previous))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not what `{command}` writes") from None
     if recorded and recorded != identity:
         yield f"{OTHER_WEIGHTS.format(path, command)}\n"

@@ -170,6 +170,21 @@ def test_key_with_a_character_that_no_key_has_is_asked_for_again(page):
     assert sent.value.headers["authorization"] == "Bearer secret"
 
 
+def test_key_is_asked_for_where_the_server_needs_one(page, answer_with):
+    refusal = '{"error": {"message": "this server wants an API key", "type": "x", "param": null, "code": "no_key"}}'
+    page.route("**/v1/completions", lambda route: route.fulfill(status=401, body=refusal))
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.get_by_role("alert")).to_contain_text("This server wants an API key.")
+    expect(page.get_by_label("API key")).to_be_focused()
+    page.keyboard.type("secret")
+    answer_with(page, " sat")
+    with page.expect_request("**/v1/completions") as sent:
+        page.keyboard.press("Enter")
+    assert sent.value.headers["authorization"] == "Bearer secret"
+    expect(page.locator("#text")).to_have_value("the cat sat")
+
+
 @pytest.mark.parametrize("part", ["Sources", "Inside"])
 def test_every_part_asks_for_a_key_that_is_missing(page, part):
 
