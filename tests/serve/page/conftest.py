@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable
 
 import pytest
@@ -103,6 +104,18 @@ def new_context(browser: Browser, contexts: list, size: str, scheme: str, **opti
 @pytest.fixture
 def page(open_page) -> Page:
     return open_page()
+
+
+@pytest.fixture
+def slow_engine(engine_thread, monkeypatch) -> None:
+    """Each step takes a hundredth of a second: all that the tiny model can write would take less than one."""
+    step = engine_thread.engine.step
+
+    def step_slowly() -> list:
+        time.sleep(0.01)
+        return step()
+
+    monkeypatch.setattr(engine_thread.engine, "step", step_slowly)
 
 
 Word = tuple[str, float, dict[str, float]]

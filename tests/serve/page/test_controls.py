@@ -55,6 +55,7 @@ def sent_by(page: Page, press) -> dict:
     return sent.value.post_data_json
 
 
+@pytest.mark.usefixtures("slow_engine")
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [

@@ -1,7 +1,6 @@
 """Writing, running, stopping and undoing, in a real browser that talks to a real server."""
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -50,14 +49,8 @@ def models_words(page: Page) -> list[str]:
     return page.evaluate(HIGHLIGHTED, "model")
 
 
-def test_run_streams_and_stop_keeps_the_text(page, engine_thread, monkeypatch):
-    step = engine_thread.engine.step
-
-    def step_slowly():
-        time.sleep(0.01)  # the whole text would take less than a second, in which the page draws a few times
-        return step()
-
-    monkeypatch.setattr(engine_thread.engine, "step", step_slowly)
+@pytest.mark.usefixtures("slow_engine")
+def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)

@@ -61,7 +61,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def nullable(schema: dict[str, Any], body: type["Body"]) -> None:
     """Declare in the JSON schema of a body that every parameter with a default, or of an unknown name, accepts null,
-    and which parameters of other servers there are."""
+    and which parameters and values of other servers there are."""
     schema["additionalProperties"] = {"type": "null"}
     if names := "|".join(sorted(body.foreign)):
         others = {"description": "Of other servers; accepted where it changes no answer of this one."}
@@ -69,7 +69,10 @@ def nullable(schema: dict[str, Any], body: type["Body"]) -> None:
     for name, value in schema.get("properties", {}).items():
         if name not in schema.get("required", ()):
             notes = {key: value.pop(key) for key in ("title", "description", "default") if key in value}
-            schema["properties"][name] = {"anyOf": [value.copy(), {"type": "null"}], **notes}
+            kinds = [value.copy(), {"type": "null"}]
+            if body.foreign and name in other_servers.ABSENT:
+                kinds.append({"const": other_servers.ABSENT[name]})
+            schema["properties"][name] = {"anyOf": kinds, **notes}
 
 
 def unsupported(*neutral: Any) -> Any:
