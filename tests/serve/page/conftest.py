@@ -5,7 +5,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
@@ -107,15 +108,23 @@ def page(open_page) -> Page:
 
 
 @pytest.fixture
-def slow_engine(engine_thread, monkeypatch) -> None:
-    """Each step takes a hundredth of a second: all that the tiny model can write would take less than one."""
-    step = engine_thread.engine.step
+def slow_engine(engine_thread) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which each step takes a hundredth of a second: all that the tiny model can write would take less
+    than one."""
 
-    def step_slowly() -> list:
-        time.sleep(0.01)
-        return step()
+    @contextmanager
+    def slowed() -> Generator[None]:
+        step = engine_thread.engine.step
 
-    monkeypatch.setattr(engine_thread.engine, "step", step_slowly)
+        def step_slowly() -> list:
+            time.sleep(0.01)
+            return step()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_thread.engine, "step", step_slowly)
+            yield
+
+    return slowed
 
 
 Word = tuple[str, float, dict[str, float]]

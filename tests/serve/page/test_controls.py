@@ -55,7 +55,6 @@ def sent_by(page: Page, press) -> dict:
     return sent.value.post_data_json
 
 
-@pytest.mark.usefixtures("slow_engine")
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [
@@ -65,7 +64,7 @@ def sent_by(page: Page, press) -> dict:
         pytest.param("phone", "dark", marks=pytest.mark.slow),
     ],
 )
-def test_every_control(open_page, answer_with, size, scheme):
+def test_every_control(open_page, answer_with, slow_engine, size, scheme):
     page = open_page(size, scheme, reduced_motion="reduce")
     page.evaluate(NOTE_USE)
     width, height = SIZES[size]
@@ -112,6 +111,8 @@ def test_every_control(open_page, answer_with, size, scheme):
     page.get_by_role("button", name="Probabilities").click()
 
     settings_reach_the_api(page)
+    with slow_engine():
+        samples_are_stopped(page)
     samples_can_be_kept_and_discarded(page)
     link_restores(page, open_page, size)
 
@@ -169,7 +170,7 @@ def settings_reach_the_api(page: Page) -> None:
     page.get_by_label("Stop at function end").uncheck()
 
 
-def samples_can_be_kept_and_discarded(page: Page) -> None:
+def samples_are_stopped(page: Page) -> None:
     page.unroute("**/v1/completions")
     writing(page).fill("the dog")
     page.get_by_role("spinbutton", name="Samples").fill("2")
@@ -179,6 +180,9 @@ def samples_can_be_kept_and_discarded(page: Page) -> None:
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article small")).to_have_text(["stopped by you"] * 2)
     no_barriers(page)
+
+
+def samples_can_be_kept_and_discarded(page: Page) -> None:
     kept = page.locator(".sample").last.text_content()
     page.get_by_role("button", name="Keep this one: sample 2").click()
     assert text_of(page) == "the dog" + kept

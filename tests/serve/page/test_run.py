@@ -49,8 +49,7 @@ def models_words(page: Page) -> list[str]:
     return page.evaluate(HIGHLIGHTED, "model")
 
 
-@pytest.mark.usefixtures("slow_engine")
-def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
+def test_run_streams_and_stop_keeps_the_text(page, engine_thread, slow_engine):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)
@@ -66,19 +65,20 @@ def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
         expect(page.locator("label", has=slider)).to_have_attribute("data-value", shown)
     page.get_by_label("Length").press("End")
 
-    with page.expect_request("**/v1/completions") as sent:
-        run_button(page).click()
-    body = sent.value.post_data_json
-    assert (body["top_p"], body["temperature"], body["prompt"]) == (0.83, 0.92, prompt)
-    assert (body["max_tokens"], body["n"], body["stream"]) == (1024, 1, True)
+    with slow_engine():
+        with page.expect_request("**/v1/completions") as sent:
+            run_button(page).click()
+        body = sent.value.post_data_json
+        assert (body["top_p"], body["temperature"], body["prompt"]) == (0.83, 0.92, prompt)
+        assert (body["max_tokens"], body["n"], body["stream"]) == (1024, 1, True)
 
-    lengths = {len(text_of(page))}
-    for _ in range(2):
-        expect(page.locator("#text")).not_to_have_value(text_of(page))
-        lengths.add(len(text_of(page)))
-    assert len(lengths) == 3 and min(lengths) >= len(prompt)
-    page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#report")).to_contain_text("stopped by you")
+        lengths = {len(text_of(page))}
+        for _ in range(2):
+            expect(page.locator("#text")).not_to_have_value(text_of(page))
+            lengths.add(len(text_of(page)))
+        assert len(lengths) == 3 and min(lengths) >= len(prompt)
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#report")).to_contain_text("stopped by you")
     text = text_of(page)
     assert text.startswith(prompt) and len(text) > len(prompt)
     assert eventually(lambda: engine_thread.engine.idle)
@@ -149,13 +149,14 @@ def test_view_follows_the_end(page, answer_with):
     assert eventually(lambda: page.locator("#scroll").evaluate(to_the_end) < 2)
 
 
-def test_keyboard_alone(page):
+def test_keyboard_alone(page, slow_engine):
     writing(page).fill("the cat")
     page.get_by_label("Length").press("End")
-    writing(page).press("Control+Enter")
-    expect(page.locator("#text")).not_to_have_value("the cat")
-    page.keyboard.press("Escape")
-    expect(page.locator("#announcement")).to_contain_text("Stopped. ")
+    with slow_engine():
+        writing(page).press("Control+Enter")
+        expect(page.locator("#text")).not_to_have_value("the cat")
+        page.keyboard.press("Escape")
+        expect(page.locator("#announcement")).to_contain_text("Stopped. ")
     after = text_of(page)
     for _ in range(2):  # the second has nothing to undo
         writing(page).press("Control+z")
@@ -163,10 +164,11 @@ def test_keyboard_alone(page):
     writing(page).press("Control+Shift+z")
     assert text_of(page) == after
     # The focus moves to the button that is enabled.
-    run_button(page).press("Enter")
-    expect(page.get_by_role("button", name="Stop")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(run_button(page)).to_be_focused()
+    with slow_engine():
+        run_button(page).press("Enter")
+        expect(page.get_by_role("button", name="Stop")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(run_button(page)).to_be_focused()
     undo = page.get_by_role("button", name="Undo")
     while undo.is_enabled():
         undo.press("Enter")
