@@ -62,7 +62,7 @@ def read_book(raw: bytes) -> tuple[Any, list[ValueError]]:
             if hidden := encrypted(book).intersection(paths):
                 raise ValueError(f"encrypted: {min(hidden)}")
             chapters = [chapter(book, path) for path in paths]
-    except (zipfile.BadZipFile, NotImplementedError, KeyError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, KeyError) as error:  # the second: a version zipfile cannot read
         raise ValueError(f"not an EPUB: {error}") from None
     texts = [text for text in chapters if isinstance(text, str)]
     return (package, texts), [error for error in chapters if isinstance(error, ValueError)]

@@ -70,7 +70,7 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
     try:
         opened = zipfile.ZipFile(archive)
         stated = stated_members(archive)
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:  # the second: a version zipfile cannot read
         raise ValueError(f"not a whole zip archive: {error}") from None
     with opened:
         entries = opened.infolist()

@@ -67,7 +67,7 @@ def content_of(raw: bytes) -> Content:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             parts = Parts(archive)
             return read_opendocument(parts) if CONTENT in parts else read_related(parts)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the second: a version zipfile cannot read
         raise ValueError(f"not an office document: {error}") from None
 
 
